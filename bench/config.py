@@ -1,0 +1,123 @@
+"""From a scenario file and ``--set`` options to frozen values, with errors that name the key."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.arrivals import MAX_REQUESTS
+from bench.errors import ConfigError
+from bench.target import TARGETS, Target
+from bench.workload import Workload
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A workload, and the settings of every option it may be sent to."""
+
+    workload: Workload
+    targets: dict[str, Target]
+
+
+def read_experiment(path: Path, settings: list[str], scenarios: Path) -> Experiment:
+    """Read a scenario file; ConfigError names the file or the option, the key and the remedy.
+
+    ``settings`` are ``key=value`` with dotted keys, the values as in TOML. A file may begin with
+    ``extends = "NAME"`` to change only some keys of the scenario NAME in the folder ``scenarios``.
+    """
+    document = _read_toml(path)
+    base = document.pop("extends", None)
+    if base is not None:
+        document = _merged(_read_toml(scenario_path(str(base), scenarios)), document)
+    for setting in settings:
+        _apply(document, setting)
+    return _experiment(document, str(path) + (" with --set" if settings else ""))
+
+
+def scenario_path(name: str, scenarios: Path) -> Path:
+    """The file of the scenario called ``name``, or ``name`` itself if it is a TOML file."""
+    if name.endswith(".toml"):
+        return Path(name)
+    known = sorted(file.stem for file in scenarios.glob("*.toml"))
+    if name not in known:
+        raise ConfigError(
+            f"There is no scenario {name!r}. Choose one of {', '.join(known)}, "
+            "or name a .toml file."
+        )
+    return scenarios / f"{name}.toml"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}. Check the name.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """``change`` laid over ``base``; tables are merged, unless they are of another kind."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = base.get(key)
+        same_kind = isinstance(value, dict) and value.get("kind") in (None, (old or {}).get("kind"))
+        merged[key] = _merged(old, value) if isinstance(old, dict) and same_kind else value
+    return merged
+
+
+def _apply(document: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {setting}: write key=value, for example arrivals.mean_gap_s=600.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a text
+    table = document
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {setting}: {part!r} is a value, not a table of settings.")
+    table[parts[-1]] = value
+
+
+def _experiment(document: dict[str, Any], source: str) -> Experiment:
+    tables = {mode: document.pop(mode, {}) for mode in TARGETS}
+    workload = _converted(document, Workload, "", source)
+    targets = {
+        mode: _converted(table, TARGETS[mode], mode, source) for mode, table in tables.items()
+    }
+    expected = workload.arrivals.expected_count(workload.duration_s)
+    if expected > MAX_REQUESTS:
+        raise ConfigError(
+            f"{source}: about {expected:,.0f} requests are more than the {MAX_REQUESTS:,} that a "
+            "run may hold. Lower the rate or duration_s."
+        )
+    return Experiment(workload, targets)
+
+
+def _converted(value: Any, kind: Any, prefix: str, source: str) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explained(str(error), prefix)}") from None
+
+
+def _explained(text: str, prefix: str) -> str:
+    """msgspec's message with the key as the file has it, and the remedy."""
+    reason, _, path = text.partition(" - at `$")
+    table = ".".join(part for part in (prefix, path.strip("`").lstrip(".")) if part)
+    if unknown := re.search(r"unknown field `(.*)`", reason):
+        key = f"{table}.{unknown[1]}" if table else unknown[1]
+        return f"unknown key {key!r}. `weighbridge settings` lists the keys."
+    if missing := re.search(r"missing required field `(.*)`", reason):
+        key = f"{table}.{missing[1]}" if table else missing[1]
+        return f"the key {key!r} is missing. `weighbridge settings` says what it means."
+    return f"{table}: {reason[0].lower()}{reason[1:]}. `weighbridge settings` says what is allowed."

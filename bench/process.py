@@ -1,0 +1,25 @@
+"""Small facts of processes that several rooms need."""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int | None) -> None:
+    """The kernel kills this process as soon as the one that started it is gone.
+
+    ``parent_pid`` is the starter's own process id; None means that nobody asked. On other systems
+    than Linux nothing happens: they have no such request, and the parent's own clean-up must do.
+    The kernel watches the *thread* that forked, so start processes from a thread that stays.
+    """
+    if parent_pid is None or not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+    if os.getppid() != parent_pid:  # it died before the request was in force
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,109 @@
+"""One measurement: a folder on disk, the only interface between measuring and judging.
+
+    manifest.json      what was run, on what, when, and how it ended
+    requests.parquet   one row a request, the columns of `bench.record.RECORD`
+    samples.parquet    one row a second of real time: CPU, memory, in flight, instances
+    events.jsonl       cold starts, skips of the clock, instances, phases
+    summary.json       the numbers made from these, remade at will
+
+All times are seconds on the run's clock; zero is the start of the load.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import ConfigError
+from bench.record import RECORD, Records
+
+SCHEMA_VERSION = 1
+
+SAMPLE_COLUMNS = (
+    "at_s",  # clock time
+    "server_cpu_share",  # CPU-seconds a second of the front end and its instances
+    "generator_cpu_share",  # the same of the load generator
+    "machine_cpu_share",  # busy share of all cores, 0 to 1
+    "server_rss_bytes",
+    "in_flight",  # requests accepted and not answered
+    "instances",  # running, in any state
+    "backlog",  # requests waiting for an instance
+    "lateness_s",  # largest lateness of the generator in that second; NaN: nothing sent
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted measurement, as it lies on disk."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def mode(self) -> str:
+        """``realtime`` or ``serverless``."""
+        return str(self.manifest["mode"])
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the clock that the load covered, what was skipped included."""
+        return float(self.manifest["load"]["duration_s"])
+
+    def requests(self) -> pd.DataFrame:
+        """One row a request, in the order of the schedule; columns as in `RECORD`."""
+        return pd.read_parquet(self.folder / "requests.parquet")
+
+    def samples(self) -> pd.DataFrame:
+        """One row a second of real time; columns `SAMPLE_COLUMNS`."""
+        return pd.read_parquet(self.folder / "samples.parquet")
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened, oldest first; each has ``at_s`` and ``kind``."""
+        path = self.folder / "events.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+
+def read_run(folder: Path) -> Run:
+    """The run in ``folder``; ConfigError when there is none or another version wrote it."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{folder} is not a run: it holds no manifest.json. Name a folder under runs/."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Measure again.") from error
+    found = manifest.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} has schema version {found!r}; this Weighbridge reads {SCHEMA_VERSION}. "
+            "Use the version that wrote it, or measure again."
+        )
+    if not (folder / "requests.parquet").exists():
+        raise ConfigError(
+            f"{folder} holds no requests.parquet: that measurement ended "
+            f"({manifest.get('status')}) before any request was recorded. Measure again."
+        )
+    return Run(folder, manifest)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` so that a reader sees the old file or the new one, never half of one."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def requests_frame(records: Records) -> pd.DataFrame:
+    """Packed records as a table in the order of the schedule, texts as texts."""
+    columns: dict[str, Any] = {}
+    for name in RECORD.names or ():
+        column = records[name]
+        columns[name] = np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
+    return pd.DataFrame(columns).sort_values("seq", ignore_index=True)

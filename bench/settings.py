@@ -1,0 +1,67 @@
+"""Every setting of a scenario file: its key, type, default and meaning, read off the nouns."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from bench.target import TARGETS
+from bench.workload import Workload
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a scenario file, as ``--set`` takes it."""
+
+    key: str
+    default: str
+    meaning: str
+
+
+def settings() -> list[Setting]:
+    """All keys, in the order of the file."""
+    found = list(_of_struct(Workload, ""))
+    for mode, target in TARGETS.items():
+        found += _of_struct(target, f"{mode}.")
+    return found
+
+
+def _of_struct(struct: type[msgspec.Struct], prefix: str, when: str = "") -> Iterator[Setting]:
+    described = inspect.type_info(struct)
+    assert isinstance(described, inspect.StructType)
+    for field in described.fields:
+        key = prefix + field.encode_name
+        kinds = list(_structs(field.type))
+        for kind in kinds:
+            tag = f"kind = {kind.tag}" if len(kinds) > 1 else ""
+            yield from _of_struct(kind.cls, f"{key}.", tag)
+        if len(kinds) > 1:
+            yield Setting(f"{key}.kind", "required", " | ".join(str(kind.tag) for kind in kinds))
+        if not kinds:
+            meaning = _description(field.type)
+            yield Setting(key, _default(field), f"{when}: {meaning}" if when else meaning)
+
+
+def _structs(kind: inspect.Type) -> Iterator[inspect.StructType]:
+    if isinstance(kind, inspect.StructType):
+        yield kind
+    elif isinstance(kind, inspect.UnionType):
+        for part in kind.types:
+            yield from _structs(part)
+    elif isinstance(kind, inspect.Metadata):
+        yield from _structs(kind.type)
+
+
+def _description(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.Metadata):
+        schema: dict[str, Any] = kind.extra_json_schema or {}
+        return str(schema.get("description") or _description(kind.type))
+    return ""
+
+
+def _default(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    return "" if field.default is msgspec.NODEFAULT else str(field.default)
