@@ -1,0 +1,150 @@
+"""The server process: ``python -m servers DEPLOYMENT.json``, a `bench.deployment.Deployment`.
+
+When it listens it prints one JSON line: ``{"address": "http://127.0.0.1:8080", "endpoints": …}``.
+It ends on SIGTERM or SIGINT, and its instances with it. What was asked for and cannot be is one
+line on stderr and exit code 2.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+import aiohttp
+import msgspec
+import uvicorn
+import uvloop
+
+from bench.clock import Clock
+from bench.deployment import Deployment
+from bench.errors import USAGE, ConfigError
+from bench.events import EventLog
+from bench.process import die_with_parent
+from servers.assembly import Site, build_endpoints
+from servers.endpoint import Endpoint
+from servers.front import Front
+from servers.instance import InstanceFailed
+from servers.timers import Timers
+
+DRAIN_S = 30
+"""Longest wait for open requests when the process is asked to end."""
+
+
+def main() -> None:
+    """Run the deployment in the file that the command line names."""
+    parent = os.environ.get("WEIGHBRIDGE_PARENT_PID")
+    die_with_parent(int(parent) if parent else None)
+    try:
+        deployment = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Deployment)
+        uvloop.run(_run(deployment))
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(USAGE)
+
+
+async def _run(deployment: Deployment) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop(_: int, __: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, asked_to_stop)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(deployment.host, deployment.port))
+        site = await _site(deployment, stack)
+        endpoints, descriptions = build_endpoints(deployment, site)
+        for endpoint in endpoints.values():
+            stack.push_async_callback(endpoint.close)
+        if not await _open(list(endpoints.values()), stop):
+            return
+        server = uvicorn.Server(_uvicorn_config(Front(endpoints, site.timers)))
+        serving = asyncio.create_task(server.serve([listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        host, port = listener.getsockname()[:2]
+        if stop.is_set():  # asked between the last start and the server's own handler
+            server.should_exit = True
+        line = {"address": f"http://{host}:{port}", "endpoints": descriptions}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        await serving
+
+
+async def _site(deployment: Deployment, stack: contextlib.AsyncExitStack) -> Site:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weighbridge-")))
+    clock = Clock(Path(deployment.clock)) if deployment.clock else Clock.create(folder, False)
+    events = EventLog(Path(deployment.events) if deployment.events else None)
+    stack.callback(events.close)
+    timers = Timers(clock, events)
+    stack.push_async_callback(timers.close)
+    connector = aiohttp.TCPConnector(limit=0)
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False)
+    )
+    log = stack.enter_context(open(deployment.log or os.devnull, "ab"))  # noqa: SIM115  the stack closes it
+    return Site(folder, log, session, timers, deployment.seed)
+
+
+async def _open(endpoints: list[Endpoint], stop: asyncio.Event) -> bool:
+    """Open all endpoints; false when the process was asked to end meanwhile."""
+
+    async def all_open() -> None:
+        await asyncio.gather(*(endpoint.open() for endpoint in endpoints))
+
+    opening = asyncio.create_task(all_open())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await opening
+        return False
+    stopping.cancel()
+    try:
+        await opening
+    except InstanceFailed as failure:
+        raise ConfigError(f"The model could not be served: {failure}.") from failure
+    return True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; ConfigError when the address is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port, "
+            "or 0 for any that is free."
+        ) from error
+    return listener
+
+
+def _uvicorn_config(app: Front) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        # Longer than a pause between two requests of a client that keeps its connection.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=DRAIN_S,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the digits model's archive holds under ``code/``."""

@@ -1,0 +1,250 @@
+"""The user's functions, called by the rules of the SageMaker Inference Toolkit.
+
+    model_fn(model_dir)                          loads the model
+    input_fn(body, content_type)                 optional: bodies.decode
+    predict_fn(data, model)
+    output_fn(prediction, accept)                optional: bodies.encode; may return (body, type)
+    transform_fn(model, body, content_type, accept)      instead of the last three
+    pre_model_fn(model_dir), model_warmup_fn(model_dir, model)      optional
+
+Each may take one argument more, the `Context`; its signature decides. An exception with a
+``status_code`` from 400 to 599 is answered with that status, as the toolkit does with its own
+errors; any other is a 500 with the message and the traceback.
+"""
+
+import importlib.util
+import inspect
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.errors import ConfigError
+from servers import bodies
+from servers.program import check_functions, program_name
+
+MODULE_NAME = "_weighbridge_user_code"
+
+_ARGUMENTS = {
+    "pre_model_fn": 1,
+    "model_fn": 1,
+    "model_warmup_fn": 2,
+    "input_fn": 2,
+    "predict_fn": 2,
+    "output_fn": 2,
+    "transform_fn": 4,
+}
+_TEXT_TYPES = (bodies.JSON, bodies.CSV)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a function may ask about the request and the server."""
+
+    system_properties: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def get_request_header(self, index: int, name: str) -> str | None:
+        """The value of a header, whatever its spelling; there is one request, so index is 0."""
+        del index
+        return self.headers.get(name.lower())
+
+    def get_all_request_header(self, index: int) -> dict[str, str]:
+        """All headers, names in lower case."""
+        del index
+        return dict(self.headers)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the model, as it came over the wire; header names in lower case."""
+
+    body: bytes
+    content_type: str | None = None
+    accept: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back, and the seconds that each stage took."""
+
+    status: int
+    body: bytes
+    content_type: str
+    decode_s: float = 0.0
+    predict_s: float = 0.0
+    encode_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Function:
+    call: Callable[..., Any]
+    takes_context: bool
+
+    def __call__(self, context: Context, *arguments: Any) -> Any:
+        return self.call(*arguments, context) if self.takes_context else self.call(*arguments)
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The functions of one model program."""
+
+    functions: Mapping[str, _Function]
+    default_accept: str
+    system_properties: Mapping[str, Any]
+
+    def load_model(self, model_dir: Path) -> Any:
+        """The loaded model; whatever the user's function raises comes through."""
+        context = Context(self.system_properties)
+        if "pre_model_fn" in self.functions:
+            self.functions["pre_model_fn"](context, str(model_dir))
+        return self.functions["model_fn"](context, str(model_dir))
+
+    def warm_up(self, model_dir: Path, model: Any) -> None:
+        """Call the model's own warm-up, if it has one."""
+        if "model_warmup_fn" in self.functions:
+            context = Context(self.system_properties)
+            self.functions["model_warmup_fn"](context, str(model_dir), model)
+
+    def transform(self, model: Any, request: Request) -> Answer:
+        """The answer to one request; a failing function makes an answer too, with its status."""
+        watch = _Watch()
+        try:
+            result, content_type = self._result(model, request, watch)
+            if isinstance(result, tuple):
+                result, content_type = result
+            with watch.span("encode"):
+                body = _as_bytes(result)
+            return Answer(200, body, _header_text(content_type), **watch.spans)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises is answered
+            status, message = _failure(error)
+            return Answer(status, message.encode(errors="replace"), "text/plain", **watch.spans)
+
+    def _result(self, model: Any, request: Request, watch: "_Watch") -> tuple[Any, str]:
+        context = Context(self.system_properties, request.headers)
+        accept = request.accept
+        if not accept or accept == "*/*":
+            accept = self.default_accept
+        if "transform_fn" in self.functions:
+            with watch.span("predict"):
+                arguments = (model, _text_or_bytes(request), request.content_type, accept)
+                return self.functions["transform_fn"](context, *arguments), accept
+        with watch.span("decode"):
+            if "input_fn" in self.functions:
+                body = _text_or_bytes(request)
+                data = self.functions["input_fn"](context, body, request.content_type)
+            else:
+                data = bodies.decode(request.body, request.content_type)
+        with watch.span("predict"):
+            prediction = self.functions["predict_fn"](context, data, model)
+        with watch.span("encode"):
+            if "output_fn" in self.functions:
+                return self.functions["output_fn"](context, prediction, accept), accept
+            return bodies.encode(prediction, accept), accept
+
+
+def load_handlers(
+    model_dir: Path, program: str | None = None, default_accept: str = bodies.JSON
+) -> Handlers:
+    """Import ``code/<program>`` of a model folder and take its functions.
+
+    What the import itself raises comes through; a program without the functions that are needed
+    is a ConfigError.
+    """
+    path = model_dir / "code" / (program or program_name())
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist. Put the model's program there.")
+    module = _imported(path)
+    found = {name: getattr(module, name) for name in _ARGUMENTS if hasattr(module, name)}
+    check_functions(found, str(path))
+    functions = {name: _function(name, value, path) for name, value in found.items()}
+    properties = {"model_dir": str(model_dir), "gpu_id": None, "batch_size": 1}
+    return Handlers(functions, default_accept, properties)
+
+
+def _imported(path: Path) -> ModuleType:
+    code = str(path.parent)
+    if code not in sys.path:
+        sys.path.insert(0, code)
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module
+    # Under its own name too, where that is free: the program's other files and old pickles use it.
+    sys.modules.setdefault(path.stem, module)
+    # A model folder is the user's: no __pycache__ in it. SageMaker compiles at each start as well.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+def _function(name: str, value: Any, path: Path) -> _Function:
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise ConfigError(f"{path}: {name} must be a plain function. Define it with def.")
+    wanted, takes = _ARGUMENTS[name], len(inspect.signature(value).parameters)
+    if takes not in (wanted, wanted + 1):
+        raise ConfigError(
+            f"{path}: {name} takes {takes} arguments. Let it take {wanted}, "
+            f"or {wanted + 1} with the context as the last."
+        )
+    return _Function(value, takes_context=takes == wanted + 1)
+
+
+class _Watch:
+    """Adds up the seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, float] = {}
+
+    @contextmanager
+    def span(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            name = f"{stage}_s"
+            self.spans[name] = self.spans.get(name, 0.0) + time.perf_counter() - start
+
+
+def _text_or_bytes(request: Request) -> str | bytes:
+    # Only these exact headers, as in the toolkit: user code gets bytes with "; charset=utf-8".
+    if request.content_type not in _TEXT_TYPES:
+        return request.body
+    try:
+        return request.body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise bodies.BadBody(f"The body is not UTF-8: {error}.") from None
+
+
+def _as_bytes(result: Any) -> bytes:
+    if isinstance(result, bytes | bytearray | memoryview):
+        return bytes(result)
+    return result.encode() if isinstance(result, str) else bodies.to_json(result)
+
+
+def _header_text(content_type: Any) -> str:
+    text = str(content_type)
+    if not text.isascii() or not text.isprintable():
+        raise ValueError(f"{text!r} cannot be a Content-Type: use printable ASCII.")
+    return text
+
+
+def _failure(error: BaseException) -> tuple[int, str]:
+    """Status and text of a failed call. A traceback helps only with the server's own faults."""
+    status = getattr(error, "status_code", 500)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        status = 500
+    message = str(getattr(error, "message", None) or error) or type(error).__name__
+    if status < 500:
+        return status, message
+    return status, message + "\n" + "".join(traceback.format_exception(error))

@@ -1,0 +1,248 @@
+"""One running container: started, watched, called and stopped. Here: as a plain process.
+
+`Instance` is what the modes know. Another back end (Docker) offers the same methods.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+import aiohttp
+import psutil
+
+from servers.profile import Profile
+from servers.wire import CUSTOM_ATTRIBUTES, Answer
+
+PING_INTERVAL_S = 0.02
+
+FORWARDED = ("content-type", "accept", CUSTOM_ATTRIBUTES)
+"""Request headers that reach the container; SageMaker strips those that its API does not define."""
+
+
+class InstanceFailed(Exception):
+    """The container did not become healthy; the text says why."""
+
+
+class InvocationTimeout(Exception):
+    """The container did not answer in time."""
+
+
+class InstanceLost(Exception):
+    """The connection to the container broke before the answer was complete."""
+
+
+@dataclass(frozen=True)
+class Startup:
+    """How long a start took, in seconds. ``import_s`` and ``load_s`` as the container tells."""
+
+    setup_s: float
+    import_s: float
+    load_s: float
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """How to run a container."""
+
+    base_dir: Path
+    """Stands for /opt/ml: the unpacked model is in its folder ``model``."""
+    profile: Profile
+    log: IO[bytes]
+    memory_mb: int | None = None
+    threads: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Instance(Protocol):
+    """A running container, whatever runs it."""
+
+    name: str
+
+    @property
+    def alive(self) -> bool: ...
+    async def start(self) -> Startup: ...
+    async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer: ...
+    async def ended(self) -> int: ...
+    async def stop(self) -> None: ...
+
+
+class ProcessInstance:
+    """A container as a process of this machine, on a loopback port."""
+
+    def __init__(self, name: str, spec: InstanceSpec, session: aiohttp.ClientSession) -> None:
+        self.name = name
+        self._spec = spec
+        self._session = session
+        self._process: asyncio.subprocess.Process | None = None
+        self._url = ""
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> Startup:
+        """Spawn the process and wait until it is healthy; InstanceFailed when it is not in time."""
+        port = _free_port()
+        self._url = f"http://127.0.0.1:{port}"
+        began = time.monotonic()
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "servers.model_server"),
+            env=self._environment(port),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=self._spec.log,
+            stderr=self._spec.log,
+            # Ctrl-C in the terminal reaches the front end only, which then stops its instances.
+            start_new_session=True,
+        )
+        limit_memory(self._process.pid, self._spec.memory_mb)
+        try:
+            async with asyncio.timeout(self._spec.profile["startup_timeout_s"]):
+                parts = await self._healthy()
+        except TimeoutError:
+            await self.stop()
+            limit_s = self._spec.profile["startup_timeout_s"]
+            raise InstanceFailed(f"it did not pass /ping within {limit_s:g} s") from None
+        except BaseException:
+            await self.stop()
+            raise
+        return Startup(time.monotonic() - began, parts.get("import", 0.0), parts.get("load", 0.0))
+
+    async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer:
+        """Send one request; an answer above ``limit`` bytes is cut off at one byte more."""
+        kept = {name: headers[name] for name in FORWARDED if name in headers}
+        timeout = aiohttp.ClientTimeout(total=self._spec.profile["invocation_timeout_s"])
+        try:
+            async with self._session.post(
+                f"{self._url}/invocations",
+                data=body,
+                headers=kept,
+                timeout=timeout,
+                # The caller's own choice, or none: aiohttp must not add a Content-Type.
+                skip_auto_headers=("content-type", "accept"),
+            ) as response:
+                content = await _read(response, limit)
+                answered = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, content, answered)
+        except TimeoutError:
+            raise InvocationTimeout from None
+        except aiohttp.ClientError as error:
+            raise InstanceLost(str(error) or type(error).__name__) from error
+
+    async def ended(self) -> int:
+        """Wait for the process to end by itself; its exit status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after the grace time; returns when the process is gone."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(self._spec.profile["stop_grace_s"]):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def _healthy(self) -> dict[str, float]:
+        """The parts of the start, in seconds, when /ping has answered 200."""
+        timeout = aiohttp.ClientTimeout(total=self._spec.profile["ping_timeout_s"])
+        while True:
+            if not self.alive:
+                assert self._process is not None
+                raise InstanceFailed(_reason(self._process.returncode, self._spec.memory_mb))
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self._session.get(f"{self._url}/ping", timeout=timeout) as response:
+                    if response.status == 200:
+                        return server_timing(response.headers.get("server-timing", ""))
+            await asyncio.sleep(PING_INTERVAL_S)
+
+    def _environment(self, port: int) -> dict[str, str]:
+        threads = str(self._spec.threads)
+        return {
+            **os.environ,
+            **self._spec.environment,
+            "SAGEMAKER_BIND_TO_PORT": str(port),
+            "SAGEMAKER_BASE_DIR": str(self._spec.base_dir),
+            "WEIGHBRIDGE_PARENT_PID": str(os.getpid()),
+            # Several instances share this machine's cores: each takes its share, not all of them.
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+        }
+
+
+def limit_memory(pid: int, memory_mb: int | None) -> None:
+    """Cap a process's private memory where the system can; see `memory_limit`."""
+    if memory_mb is not None and sys.platform == "linux":
+        import resource
+
+        limit = memory_mb * 2**20
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
+
+
+def memory_limit(memory_mb: int | None) -> str:
+    """How the memory size is enforced on this machine, in words."""
+    if memory_mb is None:
+        return "none asked for"
+    if sys.platform != "linux":
+        return "not enforced: this system cannot cap a running process"
+    return f"private memory capped at {memory_mb} MB (RLIMIT_DATA)"
+
+
+def resources(processes: list[psutil.Process]) -> tuple[float, int]:
+    """CPU-seconds used and bytes resident, summed over the processes that still run."""
+    cpu_s, rss_bytes = 0.0, 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            cpu_s += times.user + times.system
+            rss_bytes += process.memory_info().rss
+    return cpu_s, rss_bytes
+
+
+def server_timing(header: str) -> dict[str, float]:
+    """The durations of a Server-Timing header (W3C), in seconds by name."""
+    parts = {}
+    for metric in header.split(","):
+        name, *parameters = metric.strip().split(";")
+        for parameter in parameters:
+            key, _, value = parameter.strip().partition("=")
+            if key == "dur":
+                with contextlib.suppress(ValueError):
+                    parts[name] = float(value) / 1000
+    return parts
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > limit:
+            return bytes(content[: limit + 1])
+    return bytes(content)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _reason(status: int | None, memory_mb: int | None) -> str:
+    if status is not None and status < 0:
+        size = f" (memory size {memory_mb} MB)" if memory_mb else ""
+        return f"its process was ended by {signal.Signals(-status).name}{size}"
+    return f"its process ended with exit status {status}; its log says why"

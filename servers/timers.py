@@ -1,0 +1,121 @@
+"""Timers of an asyncio program on the run's clock, and the account of its real work."""
+
+import asyncio
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bench.clock import Clock
+from bench.events import EventLog
+
+
+@dataclass
+class Timer:
+    """A call that is due; ``cancel`` prevents it."""
+
+    callback: Callable[[], None] | None
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Timers:
+    """Calls back at moments on the clock, however far away, also when the clock is turned.
+
+    Use from the event loop's thread only. The clock is not turned while work is on the account.
+    """
+
+    def __init__(self, clock: Clock, log: EventLog) -> None:
+        self.clock = clock
+        self.log = log
+        self._member = clock.join(log)
+        self._loop = asyncio.get_running_loop()
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop.add_reader(self._member.fileno(), self._woken)
+
+    def now(self) -> float:
+        """Seconds on the clock."""
+        return self.clock.now()
+
+    def note(self, kind: str, **fields: object) -> None:
+        """Write an event of this moment to the run's log."""
+        self.log.write(kind, self.now(), **fields)
+
+    def call_at(self, when_s: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when_s`` on the clock."""
+        timer = Timer(callback)
+        heapq.heappush(self._heap, (when_s, next(self._order), timer))
+        self._arm()
+        return timer
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait on the clock alone, inside `working`: what waits here does not hold the clock."""
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def wake() -> None:
+            # Work begins before the timer is off the account, so no jump can come between.
+            self._member.update(work=1, parked=-1)
+            if not done.done():
+                done.set_result(None)
+
+        self.call_at(self.now() + delay_s, wake)
+        self._member.update(work=-1, parked=1)
+        await done
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Real work: the clock is not turned inside."""
+        self._member.update(work=1)
+        try:
+            yield
+        finally:
+            self._member.update(work=-1)
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        """Run ``work`` beside the caller; it is on the account from this moment to its end."""
+        self._member.update(work=1)
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """End what was started, call back no more, leave the clock."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._loop.remove_reader(self._member.fileno())
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._heap.clear()
+        self._member.leave()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._member.update(work=-1)
+
+    def _woken(self) -> None:
+        self._member.drain()
+        self._arm()
+
+    def _fire(self) -> None:
+        now = self.now()
+        while self._heap and self._heap[0][0] <= now:
+            callback = heapq.heappop(self._heap)[2].callback
+            if callback is not None:
+                callback()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        while self._heap and self._heap[0][2].callback is None:
+            heapq.heappop(self._heap)
+        next_s = self._heap[0][0] if self._heap else math.inf
+        if self._heap:
+            self._alarm = self._loop.call_later(max(0.0, next_s - self.now()), self._fire)
+        self._member.update(next_s=next_s)

@@ -1,0 +1,133 @@
+"""SageMaker's runtime API on the wire: names of headers, bodies of errors."""
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+VARIANT = "AllTraffic"
+
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+
+HEADER_LIMITS = {
+    "content-type": 1024,
+    "accept": 1024,
+    CUSTOM_ATTRIBUTES: 1024,
+    "x-amzn-sagemaker-target-model": 1024,
+    "x-amzn-sagemaker-target-variant": 63,
+    "x-amzn-sagemaker-target-container-hostname": 63,
+    "x-amzn-sagemaker-inference-id": 64,
+    "x-amzn-sagemaker-enable-explanations": 64,
+    "x-amzn-sagemaker-inference-component": 63,
+    "x-amzn-sagemaker-session-id": 256,
+    "x-amzn-sagemaker-prefix-aware-id": 64,
+}
+"""The headers that `InvokeEndpoint` defines, with the longest value of each."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back to the caller."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class ApiError(Exception):
+    """An error of the API: the status, the code and the body that SageMaker sends."""
+
+    def __init__(self, status: int, code: str, message: str | None, **fields: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.fields = fields
+        self.message = message
+
+    def answer(self) -> Answer:
+        # `ThrottlingException` is known with a lower-case key and a null; the modelled errors have
+        # "Message". boto3 reads either.
+        key = "message" if self.message is None else "Message"
+        body = json.dumps({key: self.message, **self.fields}).encode()
+        headers = {"content-type": "application/json", "x-amzn-errortype": self.code}
+        return Answer(self.status, body, headers)
+
+
+def validation_error(message: str) -> ApiError:
+    """400: the request is not what the API allows."""
+    return ApiError(400, "ValidationError", message)
+
+
+def endpoint_not_found(name: str) -> ApiError:
+    """400: as the service words it."""
+    return validation_error(f"Endpoint {name} of account {ACCOUNT} not found.")
+
+
+def oversize_body(request_id: str) -> ApiError:
+    """400: as a serverless endpoint words it."""
+    return validation_error(f"Request {request_id} has oversize body.")
+
+
+def content_too_long(limit_bytes: int) -> ApiError:
+    """413: as a real-time endpoint words it (the text is from 2018)."""
+    return ApiError(413, "413", f"HTTP content length exceeded {limit_bytes} bytes.")
+
+
+def throttled() -> ApiError:
+    """400 with a null message, as the service sends it."""
+    return ApiError(400, "ThrottlingException", None)
+
+
+def unavailable(message: str) -> ApiError:
+    """503: try again."""
+    return ApiError(503, "ServiceUnavailable", message)
+
+
+def internal_failure() -> ApiError:
+    """500: the fault is in the front end."""
+    return ApiError(500, "InternalFailure", "An internal failure occurred. See the server's log.")
+
+
+def model_error(endpoint: str, status: int, message: str) -> ApiError:
+    """424: the container answered with an error (``status``), or not at all (0)."""
+    kind = "client" if 400 <= status < 500 else "server"
+    stream = (
+        f"https://{REGION}.console.aws.amazon.com/cloudwatch/home?region={REGION}"
+        f"#logEventViewer:group=/aws/sagemaker/Endpoints/{endpoint}"
+    )
+    text = (
+        f'Received {kind} error ({status}) from primary with message "{message}". '
+        f"See {stream} in account {ACCOUNT} for more information."
+    )
+    return ApiError(
+        424,
+        "ModelError",
+        text,
+        OriginalStatusCode=status,
+        OriginalMessage=message,
+        LogStreamArn=f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint}",
+    )
+
+
+TIMED_OUT = (
+    "Your invocation timed out while waiting for a response from container primary. Review the "
+    "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+)
+
+
+def new_request_id() -> str:
+    """An id in the form of ``x-amzn-RequestId``."""
+    return str(uuid.uuid4())
+
+
+def check_headers(headers: dict[str, str]) -> None:
+    """ValidationError when a header that the API defines is longer than it may be."""
+    for name, limit in HEADER_LIMITS.items():
+        value = headers.get(name, "")
+        if len(value) > limit:
+            raise validation_error(
+                f"1 validation error detected: Value at '{name}' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {limit}"
+            )

@@ -1,0 +1,30 @@
+"""What several test files share: the trained digits model, and tiny models made from a program."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from servers.digits.build import build
+
+CACHE = Path(__file__).parent.parent / ".cache" / "test"
+
+
+@pytest.fixture(scope="session")
+def digits_archive() -> Path:
+    """The digits model's archive, trained once and kept for later runs of the tests."""
+    return build(CACHE)
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes ``<tmp_path>/model`` with the given program and returns the folder."""
+
+    def write(program: str) -> Path:
+        folder = tmp_path / "model"
+        (folder / "code").mkdir(parents=True, exist_ok=True)
+        (folder / "code" / "inference.py").write_text(textwrap.dedent(program), encoding="utf-8")
+        return folder
+
+    return write

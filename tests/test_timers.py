@@ -1,0 +1,95 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bench.clock import Clock
+from bench.events import EventLog
+from servers.timers import Timers
+
+
+def on_clock(folder: Path, steps: Callable[[Timers], Awaitable[None]]) -> float:
+    """Run ``steps`` with timers on a fresh clock that skips; the seconds skipped."""
+    clock = Clock.create(folder, fast_forward=True)
+
+    async def run() -> None:
+        timers = Timers(clock, EventLog(None))
+        async with asyncio.timeout(20):
+            await steps(timers)
+        await timers.close()
+
+    asyncio.run(run())
+    skipped_s = clock.skipped_s
+    clock.close()
+    return skipped_s
+
+
+def test_a_long_sleep_takes_no_real_time(tmp_path: Path) -> None:
+    """An hour on the clock passes at once when nothing else is under way."""
+
+    async def steps(timers: Timers) -> None:
+        began_s = timers.now()
+        with timers.working():
+            await timers.sleep(3600.0)
+        assert timers.now() - began_s == pytest.approx(3600.0, abs=0.5)
+
+    assert on_clock(tmp_path, steps) > 3599
+
+
+def test_timers_fire_in_the_order_of_their_moments(tmp_path: Path) -> None:
+    """Three timers set in another order fire by time, each at its own moment."""
+    fired: list[tuple[str, float]] = []
+
+    def note(name: str, timers: Timers) -> None:
+        fired.append((name, timers.now()))
+
+    async def steps(timers: Timers) -> None:
+        done = asyncio.Event()
+        with timers.working():
+            for name, when_s in (("b", 200.0), ("c", 300.0), ("a", 100.0)):
+                timers.call_at(when_s, partial(note, name, timers))
+            timers.call_at(400.0, done.set)
+        await done.wait()
+
+    on_clock(tmp_path, steps)
+    assert [name for name, _ in fired] == ["a", "b", "c"]
+    assert [when for _, when in fired] == pytest.approx([100, 200, 300], abs=0.2)
+
+
+def test_a_cancelled_timer_is_neither_called_nor_jumped_to(tmp_path: Path) -> None:
+    """Cancelling takes the event off the account as well."""
+    called: list[str] = []
+
+    async def steps(timers: Timers) -> None:
+        done = asyncio.Event()
+        with timers.working():
+            timers.call_at(500.0, lambda: called.append("cancelled")).cancel()
+            timers.call_at(900.0, done.set)
+        await done.wait()
+
+    skipped_s = on_clock(tmp_path, steps)
+    assert called == []
+    assert skipped_s == pytest.approx(900.0, abs=0.5)
+
+
+def test_started_work_holds_the_clock_until_it_ends(tmp_path: Path) -> None:
+    """A timer an hour away fires only after the work that was started in between."""
+    order: list[str] = []
+
+    async def steps(timers: Timers) -> None:
+        done = asyncio.Event()
+
+        async def work() -> None:
+            await asyncio.sleep(0)
+            order.append("work")
+
+        with timers.working():
+            timers.call_at(3600.0, lambda: order.append("timer"))
+            timers.call_at(3601.0, done.set)
+            timers.start(work())
+        await done.wait()
+
+    on_clock(tmp_path, steps)
+    assert order == ["work", "timer"]
