@@ -56,6 +56,9 @@ class Commands(click.Group):
         except WeighbridgeError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,6 +81,8 @@ def cli() -> None:
 
 def main() -> None:
     """The command ``weighbridge``."""
+    # A CI system that cancels a job sends SIGTERM: it ends like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli(prog_name="weighbridge")
 
 
@@ -212,11 +217,6 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
     """Measure, then report on what there is; the exit code."""
     workload = session.experiment.workload
     scheduled = len(due_times(workload.arrivals, workload.duration_s, workload.seed))
-    if not scheduled:
-        raise ConfigError(
-            f"{workload.name}: no request is due in {workload.duration_s:g} s. "
-            "Make duration_s longer, the rate higher or the seed another."
-        )
     progress = Progress(console, workload.duration_s, scheduled)
     console.print(f"{workload.title}: {scheduled} requests, served by {session.model.name}.")
     interrupted = False
@@ -224,7 +224,8 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
         measure_all(session, progress)
     except KeyboardInterrupt:
         interrupted = True
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest is short and must be whole
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)  # the rest is short and must be whole
     finally:
         progress.close()
     runs = finished_runs(session.folder)
@@ -241,7 +242,6 @@ def _report(runs: Sequence[Run], folder: Path, console: Console, prices: Any) ->
     """Write the page and the answer into ``folder``, print both; the exit code."""
     from reports.answer import write_answer
     from reports.page import write_page
-    from reports.recommendation import NONE_MEETS
     from reports.report import make_report
     from reports.summary import write_summary
     from reports.text import render
@@ -256,7 +256,7 @@ def _report(runs: Sequence[Run], folder: Path, console: Console, prices: Any) ->
     console.print(f"Report: {page}", soft_wrap=True)
     if not report.valid:
         return INVALID
-    return FAILED if report.recommendation.outcome == NONE_MEETS else PASSED
+    return PASSED if report.met else FAILED
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bench.arrivals import MAX_REQUESTS
+from bench.arrivals import MAX_REQUESTS, due_times
 from bench.errors import ConfigError
 from bench.target import TARGETS, Target
 from bench.workload import Workload
@@ -34,20 +34,46 @@ def read_experiment(path: Path, settings: list[str], scenarios: Path) -> Experim
         document = _merged(_read_toml(scenario_path(str(base), scenarios)), document)
     for setting in settings:
         _apply(document, setting)
-    return _experiment(document, str(path) + (" with --set" if settings else ""))
+    experiment = _experiment(document, str(path) + (" with --set" if settings else ""))
+    _check_workload(experiment.workload, _known(scenarios))
+    return experiment
 
 
 def scenario_path(name: str, scenarios: Path) -> Path:
     """The file of the scenario called ``name``, or ``name`` itself if it is a TOML file."""
     if name.endswith(".toml"):
         return Path(name)
-    known = sorted(file.stem for file in scenarios.glob("*.toml"))
+    known = _known(scenarios)
     if name not in known:
         raise ConfigError(
             f"There is no scenario {name!r}. Choose one of {', '.join(known)}, "
             "or name a .toml file."
         )
     return scenarios / f"{name}.toml"
+
+
+def _known(scenarios: Path) -> list[str]:
+    return sorted(file.stem for file in scenarios.glob("*.toml"))
+
+
+def _check_workload(workload: Workload, known: list[str]) -> None:
+    """What the types cannot hold: something is sent, not too much, by a scenario there is."""
+    if workload.scenario not in known:
+        raise ConfigError(
+            f"scenario = {workload.scenario!r}: there is no such Locust file. "
+            f"Choose one of {', '.join(known)}."
+        )
+    expected = workload.arrivals.expected_count(workload.duration_s)
+    if expected > MAX_REQUESTS:
+        raise ConfigError(
+            f"{workload.name}: about {expected:,.0f} requests are more than the {MAX_REQUESTS:,} "
+            "that a run may hold. Lower the rate or duration_s."
+        )
+    if not len(due_times(workload.arrivals, workload.duration_s, workload.seed)):
+        raise ConfigError(
+            f"{workload.name}: no request is due in {workload.duration_s:g} s. "
+            "Make duration_s longer, the rate higher or the seed another."
+        )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -94,12 +120,6 @@ def _experiment(document: dict[str, Any], source: str) -> Experiment:
     targets = {
         mode: _converted(table, TARGETS[mode], mode, source) for mode, table in tables.items()
     }
-    expected = workload.arrivals.expected_count(workload.duration_s)
-    if expected > MAX_REQUESTS:
-        raise ConfigError(
-            f"{source}: about {expected:,.0f} requests are more than the {MAX_REQUESTS:,} that a "
-            "run may hold. Lower the rate or duration_s."
-        )
     return Experiment(workload, targets)
 
 

@@ -7,7 +7,8 @@ from msgspec import Meta, Struct
 from bench.target import Target
 
 EndpointName = Annotated[
-    str, Meta(max_length=63, pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", description="as the API allows")
+    str,
+    Meta(max_length=63, pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$", description="as the API allows"),
 ]
 
 

@@ -4,6 +4,8 @@ from locust import User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
+import contextlib
+import logging
 import math
 import os
 import tempfile
@@ -18,12 +20,14 @@ import numpy as np
 from bench.arrivals import due_times
 from bench.clock import Clock
 from bench.config import read_experiment, scenario_path
-from bench.errors import ConfigError
+from bench.errors import INVALID, ConfigError, WeighbridgeError
 from bench.events import EventLog
 from bench.plan import Plan, plan_from_environment
 from bench.process import die_with_parent
 from bench.record import RECORD
 from scenarios.client import Client, Outcome
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 START_DELAY_S = 0.5
@@ -54,12 +58,17 @@ class OpenLoopUser(User):
     @task
     def send_schedule(self) -> None:
         """Send everything, wait for the last answer, end the test."""
-        plan = plan_from_environment() or _plan_from_options(self.environment, self.scenario)
-        engine = Engine(plan, self.environment)
         try:
-            engine.run()
-        finally:
-            engine.close()
+            plan = plan_from_environment() or _plan_from_options(self.environment, self.scenario)
+            with contextlib.closing(Engine(plan, self.environment)) as engine:
+                engine.run()
+        except WeighbridgeError as error:
+            log.error("%s", error)
+            self.environment.process_exit_code = error.exit_code
+        except Exception:
+            # Locust would start the task again; half a schedule sent twice is no measurement.
+            log.exception("the load could not be sent")
+            self.environment.process_exit_code = INVALID
         # Not from this greenlet: stopping the runner kills it.
         gevent.spawn(self.environment.runner.quit)
         gevent.sleep(60)

@@ -89,7 +89,7 @@ async def _site(deployment: Deployment, stack: contextlib.AsyncExitStack) -> Sit
     session = await stack.enter_async_context(
         aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False)
     )
-    log = stack.enter_context(open(deployment.log or os.devnull, "ab"))  # noqa: SIM115  the stack closes it
+    log = Path(deployment.log) if deployment.log else folder / "instances.log"
     return Site(folder, log, session, timers, deployment.seed)
 
 

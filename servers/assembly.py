@@ -4,7 +4,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import aiohttp
 
@@ -27,7 +27,7 @@ class Site:
 
     folder: Path
     """For unpacked models; removed when the process ends."""
-    log: IO[bytes]
+    log: Path
     session: aiohttp.ClientSession
     timers: Timers
     seed: int

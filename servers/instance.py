@@ -12,15 +12,18 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import aiohttp
-import psutil
 
 from servers.profile import Profile
 from servers.wire import CUSTOM_ATTRIBUTES, Answer
 
 PING_INTERVAL_S = 0.02
+
+LAST_WORD = "model server: "
+"""How the line begins in which a model server says why it ends."""
+MAX_READ_BYTES = 1_000_000
 
 FORWARDED = ("content-type", "accept", CUSTOM_ATTRIBUTES)
 """Request headers that reach the container; SageMaker strips those that its API does not define."""
@@ -54,7 +57,8 @@ class InstanceSpec:
     base_dir: Path
     """Stands for /opt/ml: the unpacked model is in its folder ``model``."""
     profile: Profile
-    log: IO[bytes]
+    log: Path
+    """Takes what the container prints."""
     memory_mb: int | None = None
     threads: int = 1
     environment: dict[str, str] = field(default_factory=dict)
@@ -82,6 +86,7 @@ class ProcessInstance:
         self._session = session
         self._process: asyncio.subprocess.Process | None = None
         self._url = ""
+        self._log_begin = 0
 
     @property
     def alive(self) -> bool:
@@ -92,15 +97,17 @@ class ProcessInstance:
         port = _free_port()
         self._url = f"http://127.0.0.1:{port}"
         began = time.monotonic()
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "servers.model_server"),
-            env=self._environment(port),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=self._spec.log,
-            stderr=self._spec.log,
-            # Ctrl-C in the terminal reaches the front end only, which then stops its instances.
-            start_new_session=True,
-        )
+        with self._spec.log.open("ab") as log:
+            self._log_begin = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "servers.model_server"),
+                env=self._environment(port),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in the terminal reaches the front end only, which stops its instances.
+                start_new_session=True,
+            )
         limit_memory(self._process.pid, self._spec.memory_mb)
         try:
             async with asyncio.timeout(self._spec.profile["startup_timeout_s"]):
@@ -159,13 +166,24 @@ class ProcessInstance:
         timeout = aiohttp.ClientTimeout(total=self._spec.profile["ping_timeout_s"])
         while True:
             if not self.alive:
-                assert self._process is not None
-                raise InstanceFailed(_reason(self._process.returncode, self._spec.memory_mb))
+                raise InstanceFailed(self._why_ended())
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self._session.get(f"{self._url}/ping", timeout=timeout) as response:
                     if response.status == 200:
                         return server_timing(response.headers.get("server-timing", ""))
             await asyncio.sleep(PING_INTERVAL_S)
+
+    def _why_ended(self) -> str:
+        """Why the process ended before it was healthy: its own last word, if it had one."""
+        status = self._process.returncode if self._process else None
+        if status is not None and status < 0:
+            size = f" (memory size {self._spec.memory_mb} MB)" if self._spec.memory_mb else ""
+            return f"its process was ended by {signal.Signals(-status).name}{size}"
+        with self._spec.log.open("rb") as log:
+            log.seek(self._log_begin)
+            said = log.read(MAX_READ_BYTES).decode("utf-8", "replace").splitlines()
+        words = [line.removeprefix(LAST_WORD) for line in said if line.startswith(LAST_WORD)]
+        return words[-1] if words else f"its process ended with exit status {status}"
 
     def _environment(self, port: int) -> dict[str, str]:
         threads = str(self._spec.threads)
@@ -201,17 +219,6 @@ def memory_limit(memory_mb: int | None) -> str:
     return f"private memory capped at {memory_mb} MB (RLIMIT_DATA)"
 
 
-def resources(processes: list[psutil.Process]) -> tuple[float, int]:
-    """CPU-seconds used and bytes resident, summed over the processes that still run."""
-    cpu_s, rss_bytes = 0.0, 0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            cpu_s += times.user + times.system
-            rss_bytes += process.memory_info().rss
-    return cpu_s, rss_bytes
-
-
 def server_timing(header: str) -> dict[str, float]:
     """The durations of a Server-Timing header (W3C), in seconds by name."""
     parts = {}
@@ -239,10 +246,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _reason(status: int | None, memory_mb: int | None) -> str:
-    if status is not None and status < 0:
-        size = f" (memory size {memory_mb} MB)" if memory_mb else ""
-        return f"its process was ended by {signal.Signals(-status).name}{size}"
-    return f"its process ended with exit status {status}; its log says why"

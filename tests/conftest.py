@@ -8,13 +8,14 @@ import pytest
 
 from servers.digits.build import build
 
-CACHE = Path(__file__).parent.parent / ".cache" / "test"
+CACHE = Path(__file__).parent.parent / ".cache"
+"""Stands for the user's own cache folder (XDG_CACHE_HOME)."""
 
 
 @pytest.fixture(scope="session")
 def digits_archive() -> Path:
     """The digits model's archive, trained once and kept for later runs of the tests."""
-    return build(CACHE)
+    return build(CACHE / "weighbridge")
 
 
 @pytest.fixture

@@ -90,6 +90,8 @@ def test_a_file_may_extend_a_scenario(tmp_path: Path) -> None:
         ("objective.quantile=99", r"objective\.quantile: expected `float` < 1"),
         ("seed=-1", "seed: expected `int` >= 0"),
         ("nonsense", "write key=value"),
+        ("scenario=tides", r"scenario = 'tides'.*Choose one of intermittent, sustained"),
+        ("arrivals.rate_rps=0.001", "no request is due in 60 s"),
         ("name.first=x", "'name' is a value, not a table"),
         ("arrivals.rate_rps=90000", "are more than the 5,000,000"),
     ],

@@ -1,0 +1,1 @@
+"""From run folders to an answer: summaries, costs, the recommendation, the page."""

@@ -1,0 +1,87 @@
+"""Servers for tests: the real process on a free port, and the real client for it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+from botocore.config import Config
+
+from bench.children import Child, start_servers, wait_for_servers
+from bench.deployment import Deployment
+
+ECHO = """
+import os, time
+
+def model_fn(model_dir):
+    return {"pid": os.getpid()}
+
+def predict_fn(data, model):
+    if isinstance(data, dict) and "sleep_s" in data:
+        time.sleep(data["sleep_s"])
+    if isinstance(data, dict) and "allocate_mb" in data:
+        return len(bytearray(data["allocate_mb"] * 2**20))
+    if data == "fail":
+        raise RuntimeError("the model broke")
+    if data == "die":
+        os._exit(3)
+    return data
+
+def input_fn(body, content_type, context=None):
+    import json
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        refused = Exception("this is not JSON")
+        refused.status_code = 400
+        raise refused from error
+"""
+"""A model that answers with what it is given, or does what it is told."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running server process."""
+
+    address: str
+    ready: dict[str, Any]
+    child: Child
+
+    def client(self) -> Any:
+        """An unmodified boto3 client that does not try again."""
+        return boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=self.address,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
+        )
+
+    def instances(self) -> list[psutil.Process]:
+        """The processes of the model servers."""
+        return psutil.Process(self.child.pid).children()
+
+
+@contextlib.contextmanager
+def serving(deployment: Deployment, folder: Path) -> Iterator[Serving]:
+    """Run the deployment until the block ends."""
+    folder.mkdir(exist_ok=True)
+    child = start_servers(deployment, folder)
+    try:
+        ready = wait_for_servers(child)
+        yield Serving(ready["address"], ready, child)
+    finally:
+        child.stop()
+
+
+def eventually(holds: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
+    """Poll until ``holds``; fail with ``what`` after ``within_s``."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        time.sleep(0.02)

@@ -1,0 +1,178 @@
+"""One measurement from end to end: real servers, real Locust, a run folder."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.arrivals import Bursts
+from bench.errors import ConfigError, MeasurementError
+from bench.measure import Model, Order, measure
+from bench.record import Records
+from bench.run import SAMPLE_COLUMNS, Run, read_run
+from bench.target import Realtime, Serverless, Target
+from bench.workload import Objective, Workload
+from tests.serving import ECHO
+
+pytestmark = pytest.mark.slow
+
+SMALL = Workload(
+    name="small",
+    title="a short intermittent load",
+    scenario="intermittent",
+    duration_s=24.0,
+    arrivals=Bursts(mean_gap_s=3.0, mean_size=2.0, mean_spacing_s=0.2),
+    objective=Objective(latency_s=5.0),
+    seed=3,
+    fast_forward=True,
+)
+ZERO = Serverless(
+    memory_mb=1024,
+    profile={"keep_alive_s": 2.0, "placement_median_s": 0.4, "placement_sigma": 0.2},
+)
+
+
+class Watcher:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.seen = 0
+
+    def phase(self, mode: str, text: str) -> None:
+        self.phases.append(f"{mode}: {text}")
+
+    def live(self, at_s: float, new: Records) -> None:
+        del at_s
+        self.seen += len(new)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("measured") / "model"
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "inference.py").write_text(ECHO)
+    return Model("echo", folder, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    path = tmp_path_factory.mktemp("bodies") / "body.json"
+    path.write_text("[1, 2, 3]")
+    return [path]
+
+
+def order(model: Model, bodies: list[Path], workload: Workload, target: Target) -> Order:
+    return Order(workload, target, model, bodies, "weighbridge run small")
+
+
+@pytest.fixture(scope="module")
+def skipped(tmp_path_factory: pytest.TempPathFactory, model: Model, bodies: list[Path]) -> Run:
+    """The small load on serverless, with fast-forward."""
+    folder = tmp_path_factory.mktemp("skipped") / "run"
+    return measure(order(model, bodies, SMALL, ZERO), folder, Watcher())
+
+
+def test_every_request_has_a_record(skipped: Run) -> None:
+    """As many rows as the schedule has, each answered, in the order of the schedule."""
+    requests = skipped.requests()
+    assert len(requests) == skipped.manifest["load"]["scheduled"] > 5
+    assert set(requests["status"]) == {200}
+    assert list(requests["seq"]) == list(range(len(requests)))
+
+
+def test_the_cold_requests_are_those_that_the_servers_started_for(skipped: Run) -> None:
+    """Records and events, written by different processes, agree."""
+    requests, events = skipped.requests(), skipped.events()
+    started = {event["instance"] for event in events if event["kind"] == "cold_start"}
+    assert set(requests.loc[requests["cold"], "instance"]) == started
+    assert 1 < len(started) < len(requests)
+
+
+def test_a_cold_latency_is_the_sum_of_its_parts(skipped: Run) -> None:
+    """Modelled placement and measured set-up, model and overhead make up the latency."""
+    cold = skipped.requests().query("cold")
+    parts = cold[["model_s", "overhead_s", "setup_s", "placement_s"]].sum(axis=1)
+    latency = cold["done_s"] - cold["due_s"]
+    assert (latency - parts).between(0, 0.1).all()
+
+
+def test_skipped_and_real_time_make_up_the_duration(skipped: Run) -> None:
+    """Nothing of the simulated time is lost, and some of it was skipped."""
+    load = skipped.manifest["load"]
+    assert load["real_s"] + load["skipped_s"] == pytest.approx(SMALL.duration_s, abs=0.01)
+    assert load["skipped_s"] > 5
+
+
+def test_the_manifest_says_what_was_run(skipped: Run) -> None:
+    """Workload, target, machine, profile and how the memory size was enforced."""
+    manifest = skipped.manifest
+    assert manifest["status"] == "finished"
+    assert msgspec.convert(manifest["workload"], Workload) == SMALL
+    assert manifest["target"]["memory_mb"] == 1024
+    assert {entry["name"] for entry in manifest["profile"]} >= {"keep_alive_s", "payload_max_bytes"}
+    assert "memory" in manifest["enforced"]
+    assert manifest["machine"]["fingerprint"]
+    assert list(skipped.samples().columns) == list(SAMPLE_COLUMNS)
+
+
+def test_fast_forward_changes_neither_cold_starts_nor_latencies(
+    tmp_path: Path, model: Model, bodies: list[Path], skipped: Run
+) -> None:
+    """The same load in real time has as many cold starts, and latencies no test tells apart."""
+    slow = msgspec.structs.replace(SMALL, fast_forward=False)
+    real = measure(order(model, bodies, slow, ZERO), tmp_path / "real", Watcher())
+    assert real.manifest["load"]["skipped_s"] == 0
+    one, other = real.requests(), skipped.requests()
+    assert one["due_s"].tolist() == other["due_s"].tolist()
+    assert one["cold"].sum() == other["cold"].sum()
+    first, second = (np.asarray(run["done_s"] - run["due_s"]) for run in (one, other))
+    assert stats.ks_2samp(first, second).pvalue > 0.01
+
+
+def test_the_watcher_is_told_phases_and_records(
+    tmp_path: Path, model: Model, bodies: list[Path]
+) -> None:
+    """Real-time, too; every record passes by once."""
+    watcher = Watcher()
+    run = measure(order(model, bodies, SMALL, Realtime()), tmp_path / "run", watcher)
+    assert watcher.phases == [
+        "realtime: starting the endpoint",
+        "realtime: under load",
+        "realtime: stopping the endpoint",
+    ]
+    assert watcher.seen == len(run.requests())
+    assert not run.requests()["cold"].any()
+
+
+def test_a_model_that_cannot_start_leaves_a_failed_run(tmp_path: Path, bodies: list[Path]) -> None:
+    """The error is the model's own word; the manifest says that the run failed."""
+    (tmp_path / "model" / "code").mkdir(parents=True)
+    program = "def model_fn(d): raise OSError('no weights')\ndef predict_fn(x, m): pass"
+    (tmp_path / "model" / "code" / "inference.py").write_text(program)
+    broken = Model("broken", tmp_path / "model", "0" * 64)
+    with pytest.raises(ConfigError, match="no weights"):
+        measure(order(broken, bodies, SMALL, Realtime()), tmp_path / "run", Watcher())
+    with pytest.raises(ConfigError, match=r"ended \(failed\) before any request was recorded"):
+        read_run(tmp_path / "run")
+
+
+def test_a_server_that_dies_under_load_ends_the_measurement(
+    tmp_path: Path, model: Model, bodies: list[Path]
+) -> None:
+    """It is a failed measurement, not a slow one; what was recorded is kept."""
+    import psutil
+
+    class Killer(Watcher):
+        def live(self, at_s: float, new: Records) -> None:
+            super().live(at_s, new)
+            for child in psutil.Process().children():
+                if "servers" in child.cmdline():
+                    child.kill()
+
+    slow = msgspec.structs.replace(SMALL, fast_forward=False)
+    with pytest.raises(MeasurementError, match="The server process ended during the load"):
+        measure(order(model, bodies, slow, Realtime()), tmp_path / "run", Killer())
+    assert '"status": "failed"' in (tmp_path / "run" / "manifest.json").read_text()

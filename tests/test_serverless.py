@@ -1,0 +1,245 @@
+"""When environments start and end, with instances that take no time, on a clock that skips."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.clock import Clock, Member
+from bench.events import EventLog
+from bench.target import Serverless
+from servers.endpoint import Invocation, Means, Served
+from servers.instance import InstanceFailed, Startup
+from servers.profile import profile_for
+from servers.serverless import ServerlessEndpoint
+from servers.timers import Timers
+from servers.wire import Answer, ApiError
+
+
+@dataclass
+class FakeInstance:
+    """An instance that starts at once and answers after ``takes_s`` on the clock."""
+
+    name: str
+    house: "House"
+    alive: bool = False
+
+    async def start(self) -> Startup:
+        if self.house.broken:
+            raise InstanceFailed("its process ended with exit status 1; its log says why")
+        self.alive = True
+        return Startup(0.5, 0.4, 0.1)
+
+    async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer:
+        del headers, limit
+        await self.house.timers.sleep(float(body))
+        return Answer(200, b"done")
+
+    async def ended(self) -> int:
+        return 0
+
+    async def stop(self) -> None:
+        self.alive = False
+
+
+@dataclass
+class House:
+    """An endpoint on a clock of its own, with everything that it started.
+
+    ``caller`` is the clock's view of the test: at work but for when it waits.
+    """
+
+    target: Serverless
+    timers: Timers
+    caller: Member
+    instances: list[FakeInstance] = field(default_factory=list)
+    broken: bool = False
+
+    def __post_init__(self) -> None:
+        means = Means(profile_for(self.target), self.new_instance, self.timers, seed=7)
+        self.endpoint = ServerlessEndpoint("e", self.target, means)
+
+    def new_instance(self, name: str) -> FakeInstance:
+        self.instances.append(FakeInstance(name, self))
+        return self.instances[-1]
+
+    async def ask(self, takes_s: float = 0.1) -> Served:
+        self.caller.update(work=-1, awaiting=1)
+        try:
+            return await self.endpoint.invoke(Invocation(str(takes_s).encode(), {}, "id"))
+        finally:
+            self.caller.update(work=1, awaiting=-1)
+
+    async def wait(self, seconds: float) -> None:
+        with self.timers.working():
+            self.caller.update(work=-1)
+            await self.timers.sleep(seconds)
+            self.caller.update(work=1)
+
+    @property
+    def alive(self) -> int:
+        return sum(instance.alive for instance in self.instances)
+
+
+def live(folder: Path, target: Serverless, steps: Callable[[House], Awaitable[None]]) -> list[Any]:
+    """Run ``steps`` in a house; its events."""
+
+    async def run() -> None:
+        clock = Clock.create(folder, fast_forward=True)
+        log = EventLog(folder / "events.jsonl")
+        timers = Timers(clock, log)
+        house = House(target, timers, clock.join())
+        house.caller.update(work=1)
+        async with asyncio.timeout(20):
+            await steps(house)
+            await house.endpoint.close()
+            await timers.close()
+        assert house.alive == 0
+        clock.close()
+        log.close()
+
+    asyncio.run(run())
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+KEPT = Serverless(max_concurrency=3, profile={"keep_alive_s": 300, "placement_median_s": 2})
+
+
+def test_the_first_request_starts_cold_and_the_next_is_warm(tmp_path: Path) -> None:
+    """Only the first waits for a start; both are answered by the same environment."""
+
+    async def steps(house: House) -> None:
+        first, second = await house.ask(), await house.ask()
+        assert (first.startup is not None, second.startup is not None) == (True, False)
+        assert first.placement_s > 0
+        assert second.placement_s == 0
+        assert first.instance == second.instance == "environment-1"
+
+    live(tmp_path, KEPT, steps)
+
+
+@pytest.mark.parametrize(("gap_s", "cold"), [(299.0, False), (301.0, True)])
+def test_an_idle_environment_is_kept_for_the_profiles_time(
+    tmp_path: Path, gap_s: float, cold: bool
+) -> None:
+    """A request just within the keep-alive is warm, one just after it is cold."""
+
+    async def steps(house: House) -> None:
+        await house.ask()
+        await house.wait(gap_s)
+        assert ((await house.ask()).startup is not None) == cold
+
+    live(tmp_path, KEPT, steps)
+
+
+def test_every_use_renews_the_keep_alive(tmp_path: Path) -> None:
+    """Requests every 200 s keep one environment warm for ever."""
+
+    async def steps(house: House) -> None:
+        for _ in range(10):
+            await house.ask()
+            await house.wait(200.0)
+        assert len(house.instances) == 1
+
+    live(tmp_path, KEPT, steps)
+
+
+def test_an_environment_serves_one_request_at_a_time(tmp_path: Path) -> None:
+    """A second request at the same time starts a second environment."""
+
+    async def steps(house: House) -> None:
+        both = await asyncio.gather(house.ask(10.0), house.ask(10.0))
+        assert {served.instance for served in both} == {"environment-1", "environment-2"}
+        assert all(served.startup for served in both)
+
+    live(tmp_path, KEPT, steps)
+
+
+def test_the_environment_used_last_is_taken_first(tmp_path: Path) -> None:
+    """With little traffic the others grow idle and end."""
+
+    async def steps(house: House) -> None:
+        await asyncio.gather(house.ask(1.0), house.ask(5.0))
+        for _ in range(3):
+            await house.wait(200.0)
+            assert (await house.ask()).instance == "environment-2"
+        assert house.alive == 1
+
+    live(tmp_path, KEPT, steps)
+
+
+def test_above_the_maximum_concurrency_requests_are_throttled(tmp_path: Path) -> None:
+    """Those that wait for a start count, too; afterwards there is room again."""
+
+    async def steps(house: House) -> None:
+        answers = await asyncio.gather(*(house.ask(5.0) for _ in range(5)), return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, ApiError)]
+        assert [error.code for error in refused] == ["ThrottlingException"] * 2
+        await house.ask()
+
+    live(tmp_path, KEPT, steps)
+
+
+def test_the_modelled_placement_passes_on_the_clock_alone(tmp_path: Path) -> None:
+    """An hour of placement is skipped, and told apart from what was measured."""
+    target = Serverless(profile={"placement_median_s": 3600, "placement_sigma": 0})
+
+    async def steps(house: House) -> None:
+        began_s = house.timers.now()
+        served = await house.ask(0.0)
+        assert house.timers.now() - began_s == pytest.approx(3600, abs=1)
+        assert served.placement_s == 3600
+        assert served.startup == Startup(0.5, 0.4, 0.1)
+
+    events = live(tmp_path, target, steps)
+    cold = next(event for event in events if event["kind"] == "cold_start")
+    assert (cold["placement_s"], cold["setup_s"]) == (3600, 0.5)
+
+
+def test_the_same_seed_draws_the_same_placements(tmp_path: Path) -> None:
+    """Two runs of one schedule have the same modelled delays."""
+    drawn: list[list[float]] = []
+    for name in ("one", "two"):
+        delays: list[float] = []
+
+        async def steps(house: House, delays: list[float] = delays) -> None:
+            for _ in range(5):
+                delays.append((await house.ask()).placement_s)
+                await house.wait(400.0)
+
+        (tmp_path / name).mkdir()
+        live(tmp_path / name, KEPT, steps)
+        drawn.append(delays)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 5
+
+
+def test_an_environment_that_died_is_not_used(tmp_path: Path) -> None:
+    """The next request starts another instead of failing."""
+
+    async def steps(house: House) -> None:
+        await house.ask()
+        house.instances[0].alive = False
+        assert (await house.ask()).instance == "environment-2"
+
+    events = live(tmp_path, KEPT, steps)
+    assert "ended by itself" in [event.get("reason") for event in events]
+
+
+def test_a_failed_start_is_a_model_error_and_frees_its_place(tmp_path: Path) -> None:
+    """The caller reads the reason, and the concurrency is not used up."""
+
+    async def steps(house: House) -> None:
+        house.broken = True
+        for _ in range(4):
+            with pytest.raises(ApiError, match="could not be started: its process ended") as caught:
+                await house.ask()
+            assert caught.value.code == "ModelError"
+        house.broken = False
+        await house.ask()
+
+    live(tmp_path, KEPT, steps)
