@@ -16,6 +16,7 @@ RECORD = np.dtype(
         ("instance", "S24"),  # who answered
         ("model_s", "<f4"),  # measured: the container's answer, as its front end saw it
         ("overhead_s", "<f4"),  # measured: everything else in the front end but the start
+        ("wait_s", "<f4"),  # measured: for a core of this machine to start on; not SageMaker's
         ("setup_s", "<f4"),  # measured: process start, imports, model load
         ("placement_s", "<f4"),  # modelled: finding a machine, pulling the image
         ("request_bytes", "<u4"),

@@ -106,7 +106,7 @@ def _volume(realtime: Option, serverless: Option) -> Change | None:
 def _keep_alive(workload: Workload, serverless: Option) -> Change | None:
     summary, objective = serverless.summary, workload.objective
     traffic, cold = summary.traffic, summary.cold
-    slow = cold.latency_s.at(0.95)
+    slow = cold.unhindered_s.at(0.95)
     keep = seconds(traffic.keep_alive_s)
     if not cold.count or slow is None:
         return None

@@ -101,7 +101,7 @@ def _sustained(workload: Workload, options: Sequence[Option]) -> Step:
     traffic, objective = option.summary.traffic, workload.objective
     allowed = 1 - objective.quantile
     sustained = traffic.after_keep_alive <= allowed
-    cold_s = option.summary.cold.latency_s.at(0.5)
+    cold_s = option.summary.cold.unhindered_s.at(0.5)
     hurts = cold_s is not None and cold_s > objective.latency_s
     yes = sustained or hurts
     keep, silent = seconds(traffic.keep_alive_s), share(traffic.after_keep_alive)

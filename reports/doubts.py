@@ -29,6 +29,8 @@ class Health:
     lateness_s: tuple[float, float]
     latency_s: tuple[float, float]
     cold: int
+    waited: int
+    longest_wait_s: float
     unsupported: tuple[tuple[float, int], ...]
 
 
@@ -40,7 +42,7 @@ def doubts_of(run: Run, health: Health) -> tuple[Doubt, ...]:
         *_lateness(health),
         *_generator(load, health),
     ]
-    cares = [*_samples(health), *_limits(run.manifest.get("enforced", {}))]
+    cares = [*_waits(health), *_samples(health), *_limits(run.manifest.get("enforced", {}))]
     found = [*invalid, *cares]
     return tuple(sorted(found, key=lambda doubt: not doubt.invalid))
 
@@ -100,6 +102,18 @@ def _samples(health: Health) -> list[Doubt]:
         text = f"Cold starts are few ({health.cold}): their times are examples, not quantiles."
         found.append(Doubt(text))
     return found
+
+
+def _waits(health: Health) -> list[Doubt]:
+    if not health.waited:
+        return []
+    text = (
+        f"{count(health.waited)} of {count(health.cold)} cold starts waited, up to "
+        f"{seconds(health.longest_wait_s)}, for a core of this machine. On AWS they would start "
+        "side by side, so these latencies, and failures that follow from them, are too bad here. "
+        "A machine with more cores measures this better."
+    )
+    return [Doubt(text)]
 
 
 def lax(text: str) -> bool:

@@ -97,6 +97,7 @@ def cold_parts(figure: Figure, frame: Frame, examples: Sequence[Parts]) -> None:
     colour = COLOURS["serverless"]
     looks = (
         ("placement, modelled", "placement_s", {"fc": "none", "ec": colour, "hatch": "////"}),
+        ("wait for this machine", "wait_s", {"fc": "none", "ec": INK, "hatch": "...."}),
         ("set-up, measured", "setup_s", {"fc": colour, "ec": "none"}),
         ("model, measured", "model_s", {"fc": GREEN, "ec": "none"}),
         ("the rest, measured", "other_s", {"fc": INK, "ec": "none", "alpha": 0.45}),

@@ -31,6 +31,7 @@ class Parts:
 
     name: str
     placement_s: float
+    wait_s: float
     setup_s: float
     model_s: float
     other_s: float
@@ -38,7 +39,7 @@ class Parts:
     @property
     def total_s(self) -> float:
         """From due time to answer."""
-        return self.placement_s + self.setup_s + self.model_s + self.other_s
+        return self.placement_s + self.wait_s + self.setup_s + self.model_s + self.other_s
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def series_of(option: Option) -> Series:
     cold = requests["cold"].to_numpy(bool)
     kind = np.where(good, np.where(cold, 1, 0), 2).astype(np.int8)
     started = np.flatnonzero(cold & good)
-    parts = requests.iloc[started][["placement_s", "setup_s", "model_s"]].fillna(0.0)
+    parts = requests.iloc[started][["placement_s", "wait_s", "setup_s", "model_s"]].fillna(0.0)
     return Series(
         mode=option.mode,
         sorted_s=np.sort(latency[good]),
@@ -101,7 +102,7 @@ def _examples(latency: Floats, parts: Floats) -> tuple[Parts, ...]:
     found = []
     for name, rank in wanted.items() if n else ():
         row = order[rank]
-        placement, setup, model = (float(value) for value in parts[row])
-        other = max(0.0, float(latency[row]) - placement - setup - model)
-        found.append(Parts(name, placement, setup, model, other))
+        placement, wait, setup, model = (float(value) for value in parts[row])
+        other = max(0.0, float(latency[row]) - placement - wait - setup - model)
+        found.append(Parts(name, placement, wait, setup, model, other))
     return tuple(found)

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 THROTTLED = "ThrottlingException"
 TOP_ERRORS = 20
+NOTABLE_WAIT_S = 0.1
 ASSUMED_KEEP_ALIVE_S = 300.0
 """Idle seconds that an environment survives, where no profile says it; AWS publishes none."""
 
@@ -74,6 +75,11 @@ class Cold:
     count: int
     share: float
     latency_s: Spread
+    unhindered_s: Spread
+    """The same without the wait for a core of this machine, which SageMaker does not have."""
+    waited: int
+    """Those that waited longer than `NOTABLE_WAIT_S` for a core of this machine."""
+    longest_wait_s: float
     placement_s: float | None  # medians of the parts; modelled
     setup_s: float | None  # measured
     model_s: float | None  # measured
@@ -249,6 +255,7 @@ def _within(latency: Floats, answered: npt.NDArray[np.bool_], objective: Objecti
 def _cold(requests: pd.DataFrame, latency: Floats, answered: npt.NDArray[np.bool_]) -> Cold:
     cold = requests["cold"].to_numpy(bool)
     rows = requests[cold & answered]
+    wait = np.nan_to_num(_column(rows, "wait_s"))
 
     def median(name: str) -> float | None:
         return spread(_column(rows, name), (0.5,)).at(0.5)
@@ -257,6 +264,9 @@ def _cold(requests: pd.DataFrame, latency: Floats, answered: npt.NDArray[np.bool
         count=int(cold.sum()),
         share=float(cold.sum() / max(1, len(cold))),
         latency_s=spread(latency[cold & answered], (0.5, 0.95)),
+        unhindered_s=spread(latency[cold & answered] - wait, (0.5, 0.95)),
+        waited=int((wait > NOTABLE_WAIT_S).sum()),
+        longest_wait_s=float(wait.max(initial=0.0)),
         placement_s=median("placement_s"),
         setup_s=median("setup_s"),
         model_s=median("model_s"),
@@ -303,5 +313,7 @@ def _health(latency: Spread, lateness: Spread, counts: tuple[Cold, int]) -> Heal
         lateness_s=(lateness.at(0.5) or 0.0, lateness.at(0.99) or 0.0),
         latency_s=(latency.at(0.5) or 0.0, latency.at(0.99) or 0.0),
         cold=cold.count,
+        waited=cold.waited,
+        longest_wait_s=cold.longest_wait_s,
         unsupported=tuple((q, needed_for(q)) for q in QUANTILES if not latency.supports(q)),
     )

@@ -47,6 +47,10 @@ def _add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--records", default=None, help="File for one packed record a request")
 
 
+PARTS = ("model", "overhead", "wait", "setup", "placement")
+"""The metrics of Server-Timing that a record keeps, in the order of its fields."""
+
+
 class OpenLoopUser(User):
     """One User that sends a whole schedule. Locust's number of users does not matter."""
 
@@ -185,10 +189,7 @@ class Engine:
                 outcome.error.encode()[:40],
                 "setup" in timing,
                 outcome.instance.encode()[:24],
-                *(
-                    timing.get(part, math.nan)
-                    for part in ("model", "overhead", "setup", "placement")
-                ),
+                *(timing.get(part, math.nan) for part in PARTS),
                 0 if math.isnan(sent_s) else len(self._bodies[seq % len(self._bodies)]),
                 outcome.response_bytes,
             )

@@ -90,7 +90,8 @@ async def _site(deployment: Deployment, stack: contextlib.AsyncExitStack) -> Sit
         aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False)
     )
     log = Path(deployment.log) if deployment.log else folder / "instances.log"
-    return Site(folder, log, session, timers, deployment.seed)
+    starts = asyncio.Semaphore(os.cpu_count() or 1)
+    return Site(folder, log, session, timers, starts, deployment.seed)
 
 
 async def _open(endpoints: list[Endpoint], stop: asyncio.Event) -> bool:

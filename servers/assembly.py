@@ -1,5 +1,6 @@
 """From a deployment to endpoints that can be opened."""
 
+import asyncio
 import os
 import tempfile
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Site:
     log: Path
     session: aiohttp.ClientSession
     timers: Timers
+    starts: asyncio.Semaphore
     seed: int
 
 
@@ -90,7 +92,7 @@ def _endpoint(config: EndpointConfig, profile: Profile, spec: InstanceSpec, site
     def new_instance(name: str) -> Instance:
         return ProcessInstance(name, spec, site.session)
 
-    means = Means(profile, new_instance, site.timers, site.seed)
+    means = Means(profile, new_instance, site.timers, site.starts, site.seed)
     match config.target:
         case Realtime():
             return RealtimeEndpoint(config.name, means)

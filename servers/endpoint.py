@@ -1,5 +1,6 @@
 """What every mode offers to the front end, and what they share."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
@@ -22,14 +23,26 @@ class Invocation:
 
 
 @dataclass(frozen=True)
+class ColdStart:
+    """What the start of an environment took, in seconds.
+
+    ``placement_s`` is modelled. ``wait_s`` was spent waiting for a core of this machine because
+    other environments were starting: SageMaker has no such wait.
+    """
+
+    placement_s: float
+    wait_s: float
+    startup: Startup
+
+
+@dataclass(frozen=True)
 class Served:
-    """A model's answer, and how it came about. Seconds; None where there was no cold start."""
+    """A model's answer, and how it came about."""
 
     answer: Answer
     instance: str
     model_s: float
-    startup: Startup | None = None
-    placement_s: float = 0.0
+    cold: ColdStart | None = None
 
 
 class Endpoint(Protocol):
@@ -53,6 +66,8 @@ class Means:
     new_instance: Callable[[str], Instance]
     """Makes an instance, not started, from its name: the seam between a mode and its back end."""
     timers: Timers
+    starts: asyncio.Semaphore
+    """A place for each environment that this machine can start at full speed."""
     seed: int = 1
 
 

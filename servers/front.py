@@ -98,12 +98,14 @@ def _successful(served: Served, total_s: float) -> Answer:
 
 def _server_timing(served: Served, total_s: float) -> str:
     """The parts of the answer's time, in milliseconds (W3C Server-Timing)."""
-    setup_s = served.startup.setup_s if served.startup else 0.0
-    overhead_s = max(0.0, total_s - served.model_s - setup_s - served.placement_s)
+    cold = served.cold
+    started_s = cold.placement_s + cold.wait_s + cold.startup.setup_s if cold else 0.0
+    overhead_s = max(0.0, total_s - served.model_s - started_s)
     parts = [f"model;dur={served.model_s * 1e3:.3f}", f"overhead;dur={overhead_s * 1e3:.3f}"]
-    if served.startup:
-        parts.append(f"setup;dur={setup_s * 1e3:.3f}")
-        parts.append(f'placement;dur={served.placement_s * 1e3:.3f};desc="modelled"')
+    if cold:
+        parts.append(f'placement;dur={cold.placement_s * 1e3:.3f};desc="modelled"')
+        parts.append(f'wait;dur={cold.wait_s * 1e3:.3f};desc="for a core of this machine"')
+        parts.append(f"setup;dur={cold.startup.setup_s * 1e3:.3f}")
     parts.append(f'instance;desc="{served.instance}"')
     return ", ".join(parts)
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 
 from bench.target import Serverless
-from servers.endpoint import Invocation, Means, Served, call_model, instance_names
-from servers.instance import Instance, InstanceFailed, Startup
+from servers.endpoint import ColdStart, Invocation, Means, Served, call_model, instance_names
+from servers.instance import Instance, InstanceFailed
 from servers.timers import Timer
 from servers.wire import ApiError, model_error, oversize_body, throttled
 
@@ -17,14 +18,6 @@ class Environment:
 
     instance: Instance
     expiry: Timer | None = None
-
-
-@dataclass(frozen=True)
-class ColdStart:
-    """What an environment's start took: ``placement_s`` modelled, the rest measured."""
-
-    placement_s: float
-    startup: Startup
 
 
 class ServerlessEndpoint:
@@ -85,13 +78,7 @@ class ServerlessEndpoint:
             # Back among the idle ones before the answer leaves: the caller's next request may
             # arrive the moment this one is complete.
             self._give_back(environment)
-        return Served(
-            answer,
-            environment.instance.name,
-            model_s,
-            startup=cold.startup if cold else None,
-            placement_s=cold.placement_s if cold else 0.0,
-        )
+        return Served(answer, environment.instance.name, model_s, cold)
 
     def _take_idle(self) -> Environment | None:
         # The one used last goes first, so that those not needed grow old and expire.
@@ -114,7 +101,11 @@ class ServerlessEndpoint:
         self._starting += 1
         try:
             await self._timers.sleep(placement_s)
-            startup = await instance.start()
+            asked_machine = time.perf_counter()
+            # More starts than cores would slow each other down, which they do not on SageMaker.
+            async with self._means.starts:
+                wait_s = time.perf_counter() - asked_machine
+                startup = await instance.start()
         except InstanceFailed as failure:
             self._timers.note("instance_failed", instance=instance.name, reason=str(failure))
             message = f"the environment could not be started: {failure}"
@@ -126,11 +117,12 @@ class ServerlessEndpoint:
             asked_s,
             instance=instance.name,
             placement_s=placement_s,
+            wait_s=wait_s,
             setup_s=startup.setup_s,
             import_s=startup.import_s,
             load_s=startup.load_s,
         )
-        return Environment(instance), ColdStart(placement_s, startup)
+        return Environment(instance), ColdStart(placement_s, wait_s, startup)
 
     def _give_back(self, environment: Environment) -> None:
         if not environment.instance.alive:

@@ -71,7 +71,7 @@ def records(n: int, every_s: float, model_s: float = 0.1) -> Records:
     rows["status"] = 200
     rows["instance"] = b"i-1"
     rows["model_s"] = model_s
-    for name in ("setup_s", "placement_s"):
+    for name in ("wait_s", "setup_s", "placement_s"):
         rows[name] = np.nan
     rows["request_bytes"] = 400
     rows["response_bytes"] = 100
@@ -81,6 +81,7 @@ def records(n: int, every_s: float, model_s: float = 0.1) -> Records:
 def make_cold(rows: Records, which: Any, setup_s: Any = 2.0, placement_s: Any = 1.0) -> Records:
     """``rows`` of which some started an environment first."""
     rows["cold"][which] = True
+    rows["wait_s"][which] = 0.0
     rows["setup_s"][which] = setup_s
     rows["placement_s"][which] = placement_s
     rows["done_s"][which] += setup_s + placement_s

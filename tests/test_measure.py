@@ -94,7 +94,7 @@ def test_the_cold_requests_are_those_that_the_servers_started_for(skipped: Run) 
 def test_a_cold_latency_is_the_sum_of_its_parts(skipped: Run) -> None:
     """Modelled placement and measured set-up, model and overhead make up the latency."""
     cold = skipped.requests().query("cold")
-    parts = cold[["model_s", "overhead_s", "setup_s", "placement_s"]].sum(axis=1)
+    parts = cold[["model_s", "overhead_s", "wait_s", "setup_s", "placement_s"]].sum(axis=1)
     latency = cold["done_s"] - cold["due_s"]
     assert (latency - parts).between(0, 0.1).all()
 

@@ -31,6 +31,7 @@ class FakeInstance:
     async def start(self) -> Startup:
         if self.house.broken:
             raise InstanceFailed("its process ended with exit status 1; its log says why")
+        await asyncio.sleep(self.house.start_takes_s)
         self.alive = True
         return Startup(0.5, 0.4, 0.1)
 
@@ -58,9 +59,12 @@ class House:
     caller: Member
     instances: list[FakeInstance] = field(default_factory=list)
     broken: bool = False
+    start_takes_s: float = 0.0
 
     def __post_init__(self) -> None:
-        means = Means(profile_for(self.target), self.new_instance, self.timers, seed=7)
+        means = Means(
+            profile_for(self.target), self.new_instance, self.timers, asyncio.Semaphore(2), 7
+        )
         self.endpoint = ServerlessEndpoint("e", self.target, means)
 
     def new_instance(self, name: str) -> FakeInstance:
@@ -114,9 +118,9 @@ def test_the_first_request_starts_cold_and_the_next_is_warm(tmp_path: Path) -> N
 
     async def steps(house: House) -> None:
         first, second = await house.ask(), await house.ask()
-        assert (first.startup is not None, second.startup is not None) == (True, False)
-        assert first.placement_s > 0
-        assert second.placement_s == 0
+        assert (first.cold is not None, second.cold is not None) == (True, False)
+        assert first.cold is not None
+        assert first.cold.placement_s > 0
         assert first.instance == second.instance == "environment-1"
 
     live(tmp_path, KEPT, steps)
@@ -131,7 +135,7 @@ def test_an_idle_environment_is_kept_for_the_profiles_time(
     async def steps(house: House) -> None:
         await house.ask()
         await house.wait(gap_s)
-        assert ((await house.ask()).startup is not None) == cold
+        assert ((await house.ask()).cold is not None) == cold
 
     live(tmp_path, KEPT, steps)
 
@@ -154,7 +158,7 @@ def test_an_environment_serves_one_request_at_a_time(tmp_path: Path) -> None:
     async def steps(house: House) -> None:
         both = await asyncio.gather(house.ask(10.0), house.ask(10.0))
         assert {served.instance for served in both} == {"environment-1", "environment-2"}
-        assert all(served.startup for served in both)
+        assert all(served.cold for served in both)
 
     live(tmp_path, KEPT, steps)
 
@@ -192,8 +196,9 @@ def test_the_modelled_placement_passes_on_the_clock_alone(tmp_path: Path) -> Non
         began_s = house.timers.now()
         served = await house.ask(0.0)
         assert house.timers.now() - began_s == pytest.approx(3600, abs=1)
-        assert served.placement_s == 3600
-        assert served.startup == Startup(0.5, 0.4, 0.1)
+        assert served.cold is not None
+        assert served.cold.placement_s == 3600
+        assert served.cold.startup == Startup(0.5, 0.4, 0.1)
 
     events = live(tmp_path, target, steps)
     cold = next(event for event in events if event["kind"] == "cold_start")
@@ -208,7 +213,9 @@ def test_the_same_seed_draws_the_same_placements(tmp_path: Path) -> None:
 
         async def steps(house: House, delays: list[float] = delays) -> None:
             for _ in range(5):
-                delays.append((await house.ask()).placement_s)
+                cold = (await house.ask()).cold
+                assert cold is not None
+                delays.append(cold.placement_s)
                 await house.wait(400.0)
 
         (tmp_path / name).mkdir()
@@ -243,3 +250,17 @@ def test_a_failed_start_is_a_model_error_and_frees_its_place(tmp_path: Path) -> 
         await house.ask()
 
     live(tmp_path, KEPT, steps)
+
+
+def test_starts_beyond_the_cores_wait_and_say_so(tmp_path: Path) -> None:
+    """With places for two, the third start waits for one of them, as a part of its own."""
+    target = Serverless(profile={"placement_median_s": 0})
+
+    async def steps(house: House) -> None:
+        house.start_takes_s = 0.05
+        served = await asyncio.gather(*(house.ask(0.0) for _ in range(3)))
+        waits = sorted(each.cold.wait_s for each in served if each.cold)
+        assert waits[1] < 0.04 < waits[2]
+
+    events = live(tmp_path, target, steps)
+    assert sum(event["wait_s"] > 0.04 for event in events if event["kind"] == "cold_start") == 1
