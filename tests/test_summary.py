@@ -22,17 +22,6 @@ def reasons(summary: Summary, invalid: bool) -> str:
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 7), (0.9, 44), (0.95, 90), (0.99, 459), (0.999, 4603)])
-def test_the_wait_for_this_machine_is_kept_apart_and_doubted(tmp_path: Path) -> None:
-    """A wait for a core is in the latency, not in the cold start as SageMaker would have it."""
-    rows = make_cold(records(40, 600.0), slice(0, None, 4))
-    rows["wait_s"][0], rows["done_s"][0] = 5.0, rows["done_s"][0] + 5.0
-    found = summary_of(tmp_path, rows, "serverless")
-    assert found.cold.latency_s.max_s == pytest.approx(8.1)
-    assert found.cold.unhindered_s.max_s == pytest.approx(3.1)
-    assert (found.cold.waited, found.cold.longest_wait_s) == (1, 5.0)
-    assert "1 of 10 cold starts waited, up to 5 s, for a core" in reasons(found, invalid=False)
-
-
 def test_a_quantile_needs_as_many_requests_as_mlperf_says(q: float, n: int) -> None:
     """The numbers are MLPerf's for 99 % confidence and no request over the latency."""
     assert needed_for(q) == n
@@ -84,6 +73,17 @@ def test_the_objective_just_met_counts_failures_as_never(tmp_path: Path) -> None
     assert summary_of(tmp_path / "a", rows).within.quantile_s == pytest.approx(0.1)
     make_failed(rows, slice(0, 6), b"ModelError", 424)
     assert summary_of(tmp_path / "b", rows).within.quantile_s is None
+
+
+def test_the_wait_for_this_machine_is_kept_apart_and_doubted(tmp_path: Path) -> None:
+    """A wait for a core is in the latency, not in the cold start as SageMaker would have it."""
+    rows = make_cold(records(40, 600.0), slice(0, None, 4))
+    rows["wait_s"][0], rows["done_s"][0] = 5.0, rows["done_s"][0] + 5.0
+    found = summary_of(tmp_path, rows, "serverless")
+    assert found.cold.latency_s.max_s == pytest.approx(8.1)
+    assert found.cold.unhindered_s.max_s == pytest.approx(3.1)
+    assert (found.cold.waited, found.cold.longest_wait_s) == (1, 5.0)
+    assert "1 of 10 cold starts waited, up to 5 s, for a core" in reasons(found, invalid=False)
 
 
 def test_cold_starts_are_told_from_warm_requests_with_their_parts(tmp_path: Path) -> None:
