@@ -31,6 +31,7 @@ from bench.errors import (
 )
 from bench.measure import Model, check_disk
 from bench.progress import Progress
+from bench.replay import Replay
 from bench.run import Run
 from bench.session import (
     Session,
@@ -99,6 +100,7 @@ class RunOptions:
     modes: str
     model: Path | None
     payload: Path | None
+    trace: Path | None
     changes: tuple[str, ...]
     out: Path
     prices: Path | None
@@ -118,6 +120,12 @@ _MODEL_HELP = "A model.tar.gz or folder in SageMaker's layout. Default: the buil
     help="A file or folder of request bodies. Default: the samples that the model brings.",
 )
 @click.option(
+    "--trace",
+    type=_PATH,
+    metavar="FILE",
+    help="Requests to replay: CSV, JSONL, Parquet, or an access log of ALB or nginx.",
+)
+@click.option(
     "--set",
     "changes",
     multiple=True,
@@ -133,7 +141,10 @@ def run(**given: Any) -> None:
     options = RunOptions(**given)
     console = Console(highlight=False)
     experiment = read_experiment(
-        scenario_path(options.scenario, SCENARIOS), list(options.changes), SCENARIOS
+        scenario_path(options.scenario, SCENARIOS),
+        list(options.changes),
+        SCENARIOS,
+        options.trace,
     )
     modes = _checked_modes(options.modes, experiment)
     prices = _prices(options.prices)
@@ -219,6 +230,8 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
     scheduled = len(due_times(workload.arrivals, workload.duration_s, workload.seed))
     progress = Progress(console, workload.duration_s, scheduled)
     console.print(f"{workload.title}: {scheduled} requests, served by {session.model.name}.")
+    if isinstance(workload.arrivals, Replay):
+        console.print(workload.arrivals.sentence(), markup=False)
     interrupted = False
     try:
         measure_all(session, progress)

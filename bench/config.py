@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from bench.arrivals import MAX_REQUESTS, due_times
+from bench.arrivals import due_times
 from bench.errors import ConfigError
+from bench.replay import Replay
 from bench.target import TARGETS, Target
+from bench.units import MAX_REQUESTS
 from bench.workload import Workload
 
 
@@ -22,11 +24,14 @@ class Experiment:
     targets: dict[str, Target]
 
 
-def read_experiment(path: Path, settings: list[str], scenarios: Path) -> Experiment:
+def read_experiment(
+    path: Path, settings: list[str], scenarios: Path, trace: Path | None = None
+) -> Experiment:
     """Read a scenario file; ConfigError names the file or the option, the key and the remedy.
 
     ``settings`` are ``key=value`` with dotted keys, the values as in TOML. A file may begin with
     ``extends = "NAME"`` to change only some keys of the scenario NAME in the folder ``scenarios``.
+    ``trace`` is a file to replay instead of the scenario's own.
     """
     document = _read_toml(path)
     base = document.pop("extends", None)
@@ -34,7 +39,11 @@ def read_experiment(path: Path, settings: list[str], scenarios: Path) -> Experim
         document = _merged(_read_toml(scenario_path(str(base), scenarios)), document)
     for setting in settings:
         _apply(document, setting)
-    experiment = _experiment(document, str(path) + (" with --set" if settings else ""))
+    if trace is not None:
+        _use_trace(document, trace, path.stem)
+    source = str(path) + (" with --set" if settings else "")
+    _fill_duration(document, source)
+    experiment = _experiment(document, source)
     _check_workload(experiment.workload, _known(scenarios))
     return experiment
 
@@ -112,6 +121,27 @@ def _apply(document: dict[str, Any], setting: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set {setting}: {part!r} is a value, not a table of settings.")
     table[parts[-1]] = value
+
+
+def _use_trace(document: dict[str, Any], trace: Path, scenario: str) -> None:
+    arrivals = document.get("arrivals")
+    kind = arrivals.get("kind") if isinstance(arrivals, dict) else None
+    if not isinstance(arrivals, dict) or kind != "replay":
+        raise ConfigError(
+            f"--trace {trace}: the arrivals of {scenario} are {kind!r}, not a replay. Run the "
+            "scenario replay, or a file of your own that extends it."
+        )
+    arrivals["path"] = str(trace)
+
+
+def _fill_duration(document: dict[str, Any], source: str) -> None:
+    """A replay lasts as long as its trace, unless the file says otherwise."""
+    arrivals = document.get("arrivals")
+    if "duration_s" in document or not isinstance(arrivals, dict):
+        return
+    if arrivals.get("kind") == "replay":
+        replay: Replay = _converted(arrivals, Replay, "arrivals", source)
+        document["duration_s"] = replay.length_s()
 
 
 def _experiment(document: dict[str, Any], source: str) -> Experiment:

@@ -22,6 +22,7 @@ from bench.machine import machine, tool
 from bench.plan import Plan
 from bench.raw import Tail, finish, load_start_s, read_events
 from bench.record import Records
+from bench.replay import Replay
 from bench.run import SCHEMA_VERSION, Run, read_run, write_json
 from bench.sampler import Sampler
 from bench.target import Target, mode_of
@@ -110,6 +111,7 @@ def _manifest(order: Order) -> dict[str, Any]:
         "ended_at": None,
         "command": order.command,
         "workload": msgspec.to_builtins(workload),
+        "trace": workload.arrivals.describe() if isinstance(workload.arrivals, Replay) else None,
         "target": msgspec.to_builtins(order.target),
         "profile": [],
         "enforced": {},

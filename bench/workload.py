@@ -4,7 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bench.arrivals import Arrivals, Seconds
+from bench.arrivals import Arrivals
+from bench.units import Seconds
 
 
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):

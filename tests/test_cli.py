@@ -89,7 +89,7 @@ def linked() -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "nosuch"], "There is no scenario 'nosuch'. Choose one of intermittent, sustained"),
+        (["run", "nosuch"], "There is no scenario 'nosuch'. Choose one of intermittent, replay"),
         (["run", "nosuch.toml"], "There is no file nosuch.toml"),
         (["run", "sustained", "--set", "arrivals.rate_rps=-1"], "arrivals.rate_rps: expected"),
         (["run", "sustained", "--set", "arrivals.speed=1"], "unknown key 'arrivals.speed'"),
