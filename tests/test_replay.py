@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 import bench.replay
 import scenarios
-from bench.arrivals import Daily, due_times
+from bench.arrivals import due_times
 from bench.cli import cli
 from bench.config import read_experiment
 from bench.errors import USAGE, ConfigError
+from bench.rates import Daily
 from bench.replay import SAMPLE, Replay
 from bench.workload import Workload
 
@@ -279,8 +280,7 @@ def test_a_missing_column_of_parquet_is_named(tmp_path: Path) -> None:
 
 def test_missing_values_of_parquet_are_malformed(tmp_path: Path) -> None:
     """They are named by their row."""
-    column = pd.to_datetime(["2026-11-02T00:00:00", None])
-    pd.DataFrame({"timestamp": column}).to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame({"timestamp": [DATES[0], pd.NaT]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(ConfigError, match=r"1 of its 2 rows .*row 2: 'timestamp: NaT'"):
         Replay(str(tmp_path / "t.parquet")).length_s()
 
