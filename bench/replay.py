@@ -95,6 +95,7 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
             "malformed": trace.malformed,
             "first_malformed": list(trace.examples),
             "requests": len(self._window(trace)),
+            "spread_s": self._spread_s(trace),
         }
 
     def sentence(self) -> str:
@@ -162,7 +163,7 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
 def _too_malformed(trace: "Trace", limit: float) -> str:
     from bench.traces import examples_text
 
-    allowed = f"{limit:.3g} of all" if limit < 1 else f"{limit:,.0f}"
+    allowed = f"{limit * 100:g} % of them" if limit < 1 else f"{limit:,.0f}"
     return (
         f"The trace {trace.path}, read as {trace.format}: {trace.malformed:,} of its "
         f"{trace.rows:,} rows are malformed, and {allowed} may be. "

@@ -42,7 +42,12 @@ def doubts_of(run: Run, health: Health) -> tuple[Doubt, ...]:
         *_lateness(health),
         *_generator(load, health),
     ]
-    cares = [*_waits(health), *_samples(health), *_limits(run.manifest.get("enforced", {}))]
+    cares = [
+        *_trace(run.manifest.get("trace")),
+        *_waits(health),
+        *_samples(health),
+        *_limits(run.manifest.get("enforced", {})),
+    ]
     found = [*invalid, *cares]
     return tuple(sorted(found, key=lambda doubt: not doubt.invalid))
 
@@ -89,6 +94,23 @@ def _generator(load: dict[str, Any], health: Health) -> list[Doubt]:
             f"above {share(GENERATOR_CPU_SHARE)} it may itself be the bottleneck."
         )
         found.append(Doubt(text, invalid=True))
+    return found
+
+
+def _trace(trace: dict[str, Any] | None) -> list[Doubt]:
+    found = []
+    if trace and trace["malformed"]:
+        text = (
+            f"{count(trace['malformed'])} of {count(trace['rows'])} rows of the trace "
+            f"{trace['path']} are malformed and were left out."
+        )
+        found.append(Doubt(text))
+    if trace and trace["spread_s"]:
+        text = (
+            f"The trace {trace['path']} says only roughly when a request came: each was sent at "
+            f"a random moment of the {seconds(trace['spread_s'])} after its timestamp."
+        )
+        found.append(Doubt(text))
     return found
 
 

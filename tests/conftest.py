@@ -1,7 +1,7 @@
 """What several test files share: the trained digits model, and tiny models made from a program."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,5 +27,17 @@ def make_model(tmp_path: Path) -> Callable[[str], Path]:
         (folder / "code").mkdir(parents=True, exist_ok=True)
         (folder / "code" / "inference.py").write_text(textwrap.dedent(program), encoding="utf-8")
         return folder
+
+    return write
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Callable[..., str]:
+    """Writes lines to a file of a name and returns its path."""
+
+    def write(lines: Sequence[str], name: str = "trace.csv") -> str:
+        path = tmp_path / name
+        path.write_bytes("".join(line + "\n" for line in lines).encode())
+        return str(path)
 
     return write

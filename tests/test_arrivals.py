@@ -156,9 +156,9 @@ def test_on_off_has_the_rates_and_lengths_asked_for() -> None:
 def test_on_off_disperses_as_the_theory_of_mmpp_says() -> None:
     """For long windows: 1 + 2 (difference of rates)^2 on^2 off^2 / ((on + off)^3 mean rate)."""
     process = OnOff(on_rps=20.0, off_rps=2.0, mean_on_s=2.0, mean_off_s=3.0)
-    due_s = due_times(process, 400_000.0, 1)
+    due_s = due_times(process, 100_000.0, 1)
     expected = 1 + 2 * 18**2 * 2**2 * 3**2 / (5**3 * 9.2)
-    assert dispersion(due_s, 400.0) == pytest.approx(expected, rel=0.15)
+    assert dispersion(due_s, 100.0) == pytest.approx(expected, rel=0.15)
 
 
 def test_on_off_with_equal_rates_is_a_poisson_process() -> None:
@@ -191,7 +191,7 @@ def test_a_changing_rate_may_be_even(arrivals: Arrivals) -> None:
     """Then the next request is due exactly when one more is expected."""
     due_s = due_times(arrivals, HOUR_S, 6)
     # A daily curve is straight between its minutes, the formula is not.
-    assert until(arrivals, due_s) == pytest.approx(np.arange(len(due_s)), abs=0.01)
+    np.testing.assert_allclose(until(arrivals, due_s), np.arange(len(due_s)), 1e-5, 1e-6)
 
 
 def until(arrivals: Arrivals, at_s: DueTimes) -> DueTimes:
@@ -264,12 +264,12 @@ def test_steps_that_make_no_sense_are_refused(given: dict[str, object], message:
 @pytest.mark.parametrize("ratio", [1.0, 1.5, 3.0, 10.0])
 def test_the_day_has_its_mean_and_its_peak(ratio: float) -> None:
     """The mean over a day is exact, the peak is at its hour and as high as asked for."""
-    daily = Daily(mean_rps=10.0, peak_ratio=ratio, peak_hour=9.5, randomness="even")
-    assert daily.expected_count(3 * DAY_S) == pytest.approx(30 * DAY_S)
+    daily = Daily(mean_rps=4.0, peak_ratio=ratio, peak_hour=9.5, randomness="even")
+    assert daily.expected_count(3 * DAY_S) == pytest.approx(12 * DAY_S)
     due_s = due_times(daily, 3 * DAY_S, 1)
     counts = np.bincount((due_s // 60).astype(int), minlength=3 * 1440).reshape(3, 1440)
     assert abs(counts[0] - counts[1]).max() <= 1  # every day is alike
-    assert counts.max() == pytest.approx(600 * ratio, abs=2)
+    assert counts.max() == pytest.approx(240 * ratio, abs=2)
     if ratio > 1:
         assert counts[0].argmax() == pytest.approx(9.5 * 60, abs=25)
-        assert counts.min() < 600 / ratio
+        assert counts.min() < 240 / ratio

@@ -171,6 +171,14 @@ def test_plain_doubts_do_not_invalidate(tmp_path: Path) -> None:
     assert "CPU limit of the option was not enforced" in text
 
 
+def test_what_was_done_to_a_trace_calls_for_care(tmp_path: Path) -> None:
+    """Rows left out, and moments drawn because the trace does not say them."""
+    trace = {"path": "last-week.log", "rows": 2000, "malformed": 3, "spread_s": 1.0}
+    text = reasons(summary_of(tmp_path, records(100, 100.0), trace=trace), invalid=False)
+    assert "3 of 2,000 rows of the trace last-week.log are malformed" in text
+    assert "at a random moment of the 1 s after its timestamp" in text
+
+
 def test_a_run_without_requests_has_a_summary(tmp_path: Path) -> None:
     """Nothing sent is invalid, and does not crash."""
     found = summary_of(tmp_path, records(0, 1.0))
