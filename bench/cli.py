@@ -70,6 +70,7 @@ def cli() -> None:
     \b
     Start with    weighbridge run intermittent
     and then      weighbridge run sustained
+                  weighbridge run replay --trace FILE
                   weighbridge up          endpoints for boto3 and curl
                   weighbridge settings    every key that --set takes
 

@@ -24,6 +24,7 @@ SECONDS, DATE = 1, 6
 # A number below 1e8 counts seconds from some start; above, it is time since 1970, whose unit its
 # size tells until the year 5138.
 _FROM = np.array([1e8, 1e11, 1e14, 1e17])
+_TOO_LARGE = 1e20
 _UNIT_S = np.array([np.nan, 1.0, 1.0, 1e-3, 1e-6, 1e-9])
 
 
@@ -34,17 +35,23 @@ def seconds_of(values: "pd.Series[Any]") -> tuple[DueTimes, Kinds]:
     """
     if pd.api.types.is_datetime64_any_dtype(values):
         return _dated(pd.to_datetime(values, utc=True))
+    if pd.api.types.is_timedelta64_dtype(values):
+        values = values.dt.total_seconds()
+    if pd.api.types.is_bool_dtype(values):
+        values = values.astype("str")  # else pandas takes them for 0 and 1
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     times_s, kinds = _numbered(numbers)
     if len(rest := np.flatnonzero(kinds == 0)):
         texts = values.iloc[rest].astype("str")
+        texts = texts.where(~texts.isin(["now", "today"]))  # pandas would ask the clock
         dates = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
         times_s[rest], kinds[rest] = _dated(dates)
     return times_s, kinds
 
 
 def _numbered(numbers: DueTimes) -> tuple[DueTimes, Kinds]:
-    good = np.isfinite(numbers)
+    good = np.abs(numbers) < _TOO_LARGE
+    numbers = np.where(good, numbers, np.nan)
     kinds = np.where(good, np.digitize(np.abs(numbers), _FROM) + 1, 0).astype(np.int8)
     return numbers * _UNIT_S[kinds], kinds
 

@@ -160,8 +160,9 @@ def _position(path: Path, names: Sequence[str], column: str) -> int:
     if column not in names:
         known = ", ".join(repr(name[:40]) for name in names[:10]) or "none"
         raise ConfigError(
-            f"The trace {path} has no column {column!r}; its columns are {known}. Name the one "
-            "with the time with arrivals.timestamp_column, or its format with arrivals.format."
+            f"The trace {path} has no column {column!r}; its columns, separated by commas, are "
+            f"{known}. Name the one with the time with arrivals.timestamp_column, or the format "
+            "with arrivals.format."
         )
     return list(names).index(column)
 
