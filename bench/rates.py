@@ -44,7 +44,8 @@ class Course:
         piece = np.clip(piece, 0, len(self.first_rps) - 1)
         rest = counts - before[piece]
         start = self.first_rps[piece]
-        slope = (self.last_rps[piece] - start) / np.diff(self.edges_s)[piece]
+        rise, width_s = self.last_rps - self.first_rps, np.diff(self.edges_s)
+        slope = np.divide(rise, width_s, out=np.zeros_like(rise), where=width_s > 0)[piece]
         # The quadratic formula in the form that also holds for a slope of 0.
         root = start + np.sqrt(np.maximum(start**2 + 2 * slope * rest, 0.0))
         within = np.divide(2 * rest, root, out=np.zeros_like(rest), where=root > 0)

@@ -168,6 +168,12 @@ def test_on_off_with_equal_rates_is_a_poisson_process() -> None:
     assert stats.kstest(gaps, "expon", args=(0, 1 / 10)).pvalue > 0.01
 
 
+def test_phases_shorter_than_the_clock_can_tell_do_no_harm() -> None:
+    """Far from the start a tiny phase has no length left in a float."""
+    process = OnOff(on_rps=1.0, off_rps=0.001, mean_on_s=1e-8, mean_off_s=1e5)
+    assert len(due_times(process, 1e9, 1)) == pytest.approx(1e6, rel=0.01)
+
+
 def test_phases_too_short_to_count_are_refused() -> None:
     """A typing error must not fill the memory."""
     process = OnOff(on_rps=1.0, mean_on_s=1e-6, mean_off_s=1e-6)
