@@ -131,7 +131,7 @@ _MODEL_HELP = "A model.tar.gz or folder in SageMaker's layout. Default: the buil
 def run(**given: Any) -> None:
     """Measure SCENARIO, a name or a .toml file, with each option, and write the report."""
     options = RunOptions(**given)
-    console = Console(highlight=False)
+    console = _console()
     experiment = read_experiment(
         scenario_path(options.scenario, SCENARIOS), list(options.changes), SCENARIOS
     )
@@ -153,6 +153,11 @@ def run(**given: Any) -> None:
         _command(),
     )
     sys.exit(_measure_and_report(session, console, prices))
+
+
+def _console() -> Console:
+    """Prints texts as they are: what a user named [bold] stays that."""
+    return Console(highlight=False, markup=False)
 
 
 def _checked_modes(text: str, experiment: Experiment) -> list[str]:
@@ -218,7 +223,9 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
     workload = session.experiment.workload
     scheduled = len(due_times(workload.arrivals, workload.duration_s, workload.seed))
     progress = Progress(console, workload.duration_s, scheduled)
-    console.print(f"{workload.title}: {scheduled} requests, served by {session.model.name}.")
+    console.print(
+        f"{workload.title}: {scheduled} requests, served by {session.model.name}.", soft_wrap=True
+    )
     interrupted = False
     try:
         measure_all(session, progress)
@@ -232,7 +239,8 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
     if interrupted:
         console.print(
             "Interrupted. Every process is stopped; "
-            + (f"what was measured is in {session.folder}." if runs else "nothing was measured.")
+            + (f"what was measured is in {session.folder}." if runs else "nothing was measured."),
+            soft_wrap=True,
         )
     code = _report(runs, session.folder, console, prices) if runs else PASSED
     return INTERRUPTED if interrupted else code
@@ -270,7 +278,7 @@ def report(folders: tuple[Path, ...], out: Path | None, prices: Path | None) -> 
         raise ConfigError(f"{folders[0]} holds no runs. Name a folder under runs/.")
     target = out or folders[0]
     target.mkdir(parents=True, exist_ok=True)
-    sys.exit(_report(runs, target, Console(highlight=False), _prices(prices)))
+    sys.exit(_report(runs, target, _console(), _prices(prices)))
 
 
 @cli.command()
@@ -280,7 +288,7 @@ def report(folders: tuple[Path, ...], out: Path | None, prices: Path | None) -> 
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="As for `run`.")
 def up(model: Path | None, host: str, port: int, changes: tuple[str, ...]) -> None:
     """Keep the endpoints running on one address, for boto3 and curl, until Ctrl-C."""
-    console = Console(highlight=False)
+    console = _console()
     experiment = read_experiment(scenario_path("sustained", SCENARIOS), list(changes), SCENARIOS)
     _checked_modes(",".join(TARGETS), experiment)
     ready = _model(model, console)
@@ -304,16 +312,16 @@ def list_settings() -> None:
         table.add_column(column, overflow="fold")
     for setting in settings():
         table.add_row(setting.key, setting.default, setting.meaning)
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 @cli.command()
 def doctor() -> None:
     """Tell what this machine can do."""
-    console = Console(highlight=False)
+    console = _console()
     for finding in findings():
         mark = {True: "ok  ", False: "!!  ", None: "    "}[finding.good]
-        console.print(f"{mark}{finding.name:<13}{finding.text}", markup=False)
+        console.print(f"{mark}{finding.name:<13}{finding.text}")
 
 
 @cli.command()
