@@ -129,7 +129,10 @@ _MODEL_HELP = "A model.tar.gz or folder in SageMaker's layout. Default: the buil
 )
 @click.option("--prices", type=_PATH, help="Your own price table (TOML).")
 def run(**given: Any) -> None:
-    """Measure SCENARIO, a name or a .toml file, with each option, and write the report."""
+    """Measure each option and write the report.
+
+    SCENARIO is a name (intermittent, sustained) or a .toml file.
+    """
     options = RunOptions(**given)
     console = _console()
     experiment = read_experiment(
@@ -287,7 +290,10 @@ def report(folders: tuple[Path, ...], out: Path | None, prices: Path | None) -> 
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="As for `run`.")
 def up(model: Path | None, host: str, port: int, changes: tuple[str, ...]) -> None:
-    """Keep the endpoints running on one address, for boto3 and curl, until Ctrl-C."""
+    """Run the endpoints, for boto3 and curl.
+
+    They share one address and stay until Ctrl-C.
+    """
     console = _console()
     experiment = read_experiment(scenario_path("sustained", SCENARIOS), list(changes), SCENARIOS)
     _checked_modes(",".join(TARGETS), experiment)
@@ -306,7 +312,7 @@ def _endpoint_name(model: Model) -> str:
 
 @cli.command("settings")
 def list_settings() -> None:
-    """List every key of a scenario file, which --set also takes."""
+    """List every key that --set takes."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("key", "default", "meaning"):
         table.add_column(column, overflow="fold")
@@ -327,7 +333,10 @@ def doctor() -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL, for example: eval "$(weighbridge completion bash)"."""
+    """Print a shell's completion script.
+
+    For example: eval "$(weighbridge completion bash)"
+    """
     found = get_completion_class(shell)
     assert found is not None, "the choices are those that click knows"
     click.echo(found(cli, {}, "weighbridge", "_WEIGHBRIDGE_COMPLETE").source())
