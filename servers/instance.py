@@ -75,6 +75,7 @@ class Instance(Protocol):
     async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer: ...
     async def ended(self) -> int: ...
     async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
 
 
 class ProcessInstance:
@@ -157,9 +158,15 @@ class ProcessInstance:
             async with asyncio.timeout(self._spec.profile["stop_grace_s"]):
                 await self._process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
 
     async def _healthy(self) -> dict[str, float]:
         """The parts of the start, in seconds, when /ping has answered 200."""

@@ -48,6 +48,9 @@ class FakeInstance:
     async def stop(self) -> None:
         self.alive = False
 
+    async def kill(self) -> None:
+        self.alive = False
+
 
 @dataclass
 class House:
