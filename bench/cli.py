@@ -325,6 +325,11 @@ def list_settings() -> None:
 def doctor() -> None:
     """Tell what this machine can do."""
     console = _console()
+    from servers.limits import Caps, find_limiter
+
+    limits = find_limiter().describe(Caps(memory_mb=1024, vcpus=0.5))
+    for name, text in limits.items():
+        console.print(f"{'!!  ' if 'not ' in text else 'ok  '}{name:<13}of serverless: {text}")
     for finding in findings():
         mark = {True: "ok  ", False: "!!  ", None: "    "}[finding.good]
         console.print(f"{mark}{finding.name:<13}{finding.text}")

@@ -14,9 +14,9 @@ from servers.instance import (
     InstanceSpec,
     InvocationTimeout,
     ProcessInstance,
-    memory_limit,
     server_timing,
 )
+from servers.limits import Caps, Rlimits
 from servers.profile import Profile, profile_for
 from tests.serving import ECHO
 
@@ -36,7 +36,7 @@ def with_instance(
         base = model.parent / "base"
         base.mkdir()
         unpack_model(model, base / "model")
-        spec = InstanceSpec(base, profile(**values), model.parent / "log")
+        spec = InstanceSpec(base, profile(**values), model.parent / "log", Rlimits(), Caps())
         async with aiohttp.ClientSession() as session:
             instance = ProcessInstance("one", spec, session)
             try:
@@ -108,8 +108,3 @@ def test_server_timing_is_read_in_seconds() -> None:
     """Durations by name; descriptions and nonsense are passed over."""
     header = 'import;dur=12.5, load;dur=3, note;desc="z", bad;dur=soon'
     assert server_timing(header) == {"import": 0.0125, "load": 0.003}
-
-
-def test_an_unlimited_instance_says_so() -> None:
-    """Without a memory size none is asked for."""
-    assert memory_limit(None) == "none asked for"
