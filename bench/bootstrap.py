@@ -285,7 +285,7 @@ class Environment:
                 if re.search(r"Downloading .*\((\d\d+\.\d MB|.* GB)\)", line):
                     say("  " + line.strip())
                 elif line.startswith("Installing collected packages"):
-                    say(f"  Installing {line.count(',') + 1} packages")
+                    say(f"  Installing; packages: {line.count(',') + 1}")
         if process.returncode:
             output = "".join(last)
             raise SetupError(f"pip failed:\n{output}\n{remedy_for(output)}\nLog: {self.log}")

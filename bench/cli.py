@@ -138,9 +138,12 @@ _MODEL_HELP = "A model.tar.gz or folder in SageMaker's layout. Default: the buil
 )
 @click.option("--prices", type=_PATH, help="Your own price table (TOML).")
 def run(**given: Any) -> None:
-    """Measure SCENARIO, a name or a .toml file, with each option, and write the report."""
+    """Measure each option and write the report.
+
+    SCENARIO is a name (intermittent, sustained, replay) or a .toml file.
+    """
     options = RunOptions(**given)
-    console = Console(highlight=False)
+    console = _console()
     experiment = read_experiment(
         scenario_path(options.scenario, SCENARIOS),
         list(options.changes),
@@ -165,6 +168,11 @@ def run(**given: Any) -> None:
         _command(),
     )
     sys.exit(_measure_and_report(session, console, prices))
+
+
+def _console() -> Console:
+    """Prints texts as they are: what a user named [bold] stays that."""
+    return Console(highlight=False, markup=False)
 
 
 def _checked_modes(text: str, experiment: Experiment) -> list[str]:
@@ -230,9 +238,11 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
     workload = session.experiment.workload
     scheduled = len(due_times(workload.arrivals, workload.duration_s, workload.seed))
     progress = Progress(console, workload.duration_s, scheduled)
-    console.print(f"{workload.title}: {scheduled} requests, served by {session.model.name}.")
+    console.print(
+        f"{workload.title}: {scheduled} requests, served by {session.model.name}.", soft_wrap=True
+    )
     if isinstance(workload.arrivals, Replay):
-        console.print(workload.arrivals.sentence(), markup=False)
+        console.print(workload.arrivals.sentence(), markup=False, soft_wrap=True)
     interrupted = False
     try:
         measure_all(session, progress)
@@ -246,7 +256,8 @@ def _measure_and_report(session: Session, console: Console, prices: Any) -> int:
     if interrupted:
         console.print(
             "Interrupted. Every process is stopped; "
-            + (f"what was measured is in {session.folder}." if runs else "nothing was measured.")
+            + (f"what was measured is in {session.folder}." if runs else "nothing was measured."),
+            soft_wrap=True,
         )
     code = _report(runs, session.folder, console, prices) if runs else PASSED
     return INTERRUPTED if interrupted else code
@@ -284,7 +295,7 @@ def report(folders: tuple[Path, ...], out: Path | None, prices: Path | None) -> 
         raise ConfigError(f"{folders[0]} holds no runs. Name a folder under runs/.")
     target = out or folders[0]
     target.mkdir(parents=True, exist_ok=True)
-    sys.exit(_report(runs, target, Console(highlight=False), _prices(prices)))
+    sys.exit(_report(runs, target, _console(), _prices(prices)))
 
 
 @cli.command()
@@ -293,8 +304,11 @@ def report(folders: tuple[Path, ...], out: Path | None, prices: Path | None) -> 
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="As for `run`.")
 def up(model: Path | None, host: str, port: int, changes: tuple[str, ...]) -> None:
-    """Keep the endpoints running on one address, for boto3 and curl, until Ctrl-C."""
-    console = Console(highlight=False)
+    """Run the endpoints, for boto3 and curl.
+
+    They share one address and stay until Ctrl-C.
+    """
+    console = _console()
     experiment = read_experiment(scenario_path("sustained", SCENARIOS), list(changes), SCENARIOS)
     _checked_modes(",".join(TARGETS), experiment)
     ready = _model(model, console)
@@ -312,28 +326,36 @@ def _endpoint_name(model: Model) -> str:
 
 @cli.command("settings")
 def list_settings() -> None:
-    """List every key of a scenario file, which --set also takes."""
+    """List every key that --set takes."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("key", "default", "meaning"):
         table.add_column(column, overflow="fold")
     for setting in settings():
         table.add_row(setting.key, setting.default, setting.meaning)
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 @cli.command()
 def doctor() -> None:
     """Tell what this machine can do."""
-    console = Console(highlight=False)
+    console = _console()
+    from servers.limits import Caps, find_limiter
+
+    limits = find_limiter().describe(Caps(memory_mb=1024, vcpus=0.5))
+    for name, text in limits.items():
+        console.print(f"{'!!  ' if 'not ' in text else 'ok  '}{name:<13}of serverless: {text}")
     for finding in findings():
         mark = {True: "ok  ", False: "!!  ", None: "    "}[finding.good]
-        console.print(f"{mark}{finding.name:<13}{finding.text}", markup=False)
+        console.print(f"{mark}{finding.name:<13}{finding.text}")
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL, for example: eval "$(weighbridge completion bash)"."""
+    """Print a shell's completion script.
+
+    For example: eval "$(weighbridge completion bash)"
+    """
     found = get_completion_class(shell)
     assert found is not None, "the choices are those that click knows"
     click.echo(found(cli, {}, "weighbridge", "_WEIGHBRIDGE_COMPLETE").source())

@@ -37,10 +37,6 @@ def _findings() -> Iterator[Finding]:
     busy = os.getloadavg()[0] / cores
     text = "the machine is idle" if busy < 0.3 else "other work is running: expect noise"
     yield Finding("load", busy < 0.3, f"{busy:.0%} of the cores; {text}")
-    linux = sys.platform == "linux"
-    yield Finding(
-        "memory sizes", linux, "capped by RLIMIT_DATA" if linux else "not enforced on this system"
-    )
     yield Finding("gpu", None, _gpu())
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     yield Finding("chromium", None, chromium or "not found; only the tests of the page use it")

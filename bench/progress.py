@@ -29,10 +29,6 @@ class Progress:
         self._latencies_s: list[npt.NDArray[np.float64]] = []
         self._recent: list[tuple[float, int]] = []
 
-    def note(self, text: str) -> None:
-        """One line about the set-up."""
-        self._console.print(Text(text), highlight=False)
-
     def phase(self, mode: str, text: str) -> None:
         """A new phase of the measurement of ``mode``."""
         if text == "under load":
@@ -42,7 +38,7 @@ class Progress:
                 self._live.start()
         else:
             self.close()
-        self._console.print(Text(f"{mode}: {text}"), highlight=False)
+        self._console.print(Text(f"{mode}: {text}"))
 
     def live(self, at_s: float, new: Records) -> None:
         """The load is at ``at_s``; ``new`` records have come since the last call."""
@@ -59,7 +55,7 @@ class Progress:
             self._live.update(line)
         elif not self._console.is_terminal and now_s - self._last_plain_s >= PLAIN_INTERVAL_S:
             self._last_plain_s = now_s
-            self._console.print(line, highlight=False)
+            self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Take the live line off the screen."""
@@ -78,9 +74,9 @@ class Progress:
         left_s = max(0.0, self._duration_s - at_s)
         rate = sum(n for _, n in self._recent) / RATE_WINDOW_S
         return (
-            f"  {clock_text(min(at_s, self._duration_s))} of {clock_text(self._duration_s)}, "
-            f"{clock_text(left_s)} left | {self._sent} of {self._scheduled} requests, "
-            f"{rate:.1f}/s now | {self._errors} errors | p99 {p99}"
+            f"  {clock_text(min(at_s, self._duration_s))}, {clock_text(left_s)} left | "
+            f"{self._sent} of {self._scheduled} requests, {rate:.1f}/s | "
+            f"{self._errors} errors | p99 {p99}"
         )
 
 

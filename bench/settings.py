@@ -34,11 +34,11 @@ def _of_struct(struct: type[msgspec.Struct], prefix: str, when: str = "") -> Ite
     for field in described.fields:
         key = prefix + field.encode_name
         kinds = list(_structs(field.type))
+        if len(kinds) > 1:
+            yield Setting(f"{key}.kind", "required", " | ".join(str(kind.tag) for kind in kinds))
         for kind in kinds:
             tag = f"kind = {kind.tag}" if len(kinds) > 1 else ""
             yield from _of_struct(kind.cls, f"{key}.", tag)
-        if len(kinds) > 1:
-            yield Setting(f"{key}.kind", "required", " | ".join(str(kind.tag) for kind in kinds))
         if not kinds:
             meaning = _description(field.type)
             yield Setting(key, _default(field), f"{when}: {meaning}" if when else meaning)

@@ -31,6 +31,7 @@ def changes(
     verdicts = {standing.mode: standing.verdict for standing in standings}
     found = [_latency(workload, known, verdicts, winner)]
     if "serverless" in known:
+        found.append(_placement(workload, known["serverless"]))
         found.append(_keep_alive(workload, known["serverless"]))
     if "realtime" in known and "serverless" in known:
         pair = (known["realtime"], known["serverless"])
@@ -101,6 +102,19 @@ def _volume(realtime: Option, serverless: Option) -> Change | None:
     else:
         text += f", if requests stay as they are; one instance would then be busy {share(busy)}."
     return Change("request volume", text, "modelled", busy <= 1)
+
+
+def _placement(workload: Workload, serverless: Option) -> Change | None:
+    cold = serverless.summary.cold
+    bearable, median_s = cold.bearable_placement, cold.placement_s
+    if bearable is None or not median_s:
+        return None
+    text = (
+        f"Finding a machine and pulling the image is modelled, {seconds(median_s)} at the median. "
+        f"Serverless answers {share(workload.objective.quantile)} of requests in time as long as "
+        f"it takes no more than {times(bearable)} that: {seconds(bearable * median_s)}."
+    )
+    return Change("placement", text, "assumed", True)
 
 
 def _keep_alive(workload: Workload, serverless: Option) -> Change | None:

@@ -80,6 +80,9 @@ class Cold:
     waited: int
     """Those that waited longer than `NOTABLE_WAIT_S` for a core of this machine."""
     longest_wait_s: float
+    bearable_placement: float | None
+    """How many times as long the modelled placement could take with the latency objective just
+    met, all else alike; None: it does not decide."""
     placement_s: float | None  # medians of the parts; modelled
     setup_s: float | None  # measured
     model_s: float | None  # measured
@@ -191,7 +194,7 @@ def summarise(run: Run) -> Summary:
     latency = done - due
     latencies = spread(latency[answered])
     lateness = spread(sent - due)
-    cold = _cold(requests, latency, answered)
+    cold = _cold(requests, latency, answered, objective)
     failed = requests["error"][~answered].value_counts()
     duration = max(float(load["duration_s"]), 1e-9)
     dropped = max(int(load["dropped"]), int(np.isnan(sent).sum()))
@@ -252,7 +255,25 @@ def _within(latency: Floats, answered: npt.NDArray[np.bool_], objective: Objecti
     )
 
 
-def _cold(requests: pd.DataFrame, latency: Floats, answered: npt.NDArray[np.bool_]) -> Cold:
+def _bearable_placement(
+    placement: Floats, latency: Floats, answered: npt.NDArray[np.bool_], objective: Objective
+) -> float | None:
+    slack = objective.latency_s - latency
+    # The factor up to which each request is in time: the warm ones always are, or never.
+    fixed = np.where(slack >= 0, np.inf, -np.inf)
+    scaled = 1 + slack / np.where(placement > 0, placement, 1.0)
+    factors = np.where(answered, np.where(placement > 0, scaled, fixed), -np.inf)
+    needed = ceil(objective.quantile * len(factors))
+    bearable = float(np.sort(factors)[len(factors) - needed]) if needed else np.inf
+    return bearable if 0 < bearable < np.inf else None
+
+
+def _cold(
+    requests: pd.DataFrame,
+    latency: Floats,
+    answered: npt.NDArray[np.bool_],
+    objective: Objective,
+) -> Cold:
     cold = requests["cold"].to_numpy(bool)
     rows = requests[cold & answered]
     wait = np.nan_to_num(_column(rows, "wait_s"))
@@ -267,6 +288,9 @@ def _cold(requests: pd.DataFrame, latency: Floats, answered: npt.NDArray[np.bool
         unhindered_s=spread(latency[cold & answered] - wait, (0.5, 0.95)),
         waited=int((wait > NOTABLE_WAIT_S).sum()),
         longest_wait_s=float(wait.max(initial=0.0)),
+        bearable_placement=_bearable_placement(
+            np.nan_to_num(_column(requests, "placement_s")), latency, answered, objective
+        ),
         placement_s=median("placement_s"),
         setup_s=median("setup_s"),
         model_s=median("model_s"),

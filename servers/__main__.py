@@ -30,6 +30,7 @@ from servers.assembly import Site, build_endpoints
 from servers.endpoint import Endpoint
 from servers.front import Front
 from servers.instance import InstanceFailed
+from servers.limits import find_limiter
 from servers.timers import Timers
 
 DRAIN_S = 30
@@ -91,7 +92,7 @@ async def _site(deployment: Deployment, stack: contextlib.AsyncExitStack) -> Sit
     )
     log = Path(deployment.log) if deployment.log else folder / "instances.log"
     starts = asyncio.Semaphore(os.cpu_count() or 1)
-    return Site(folder, log, session, timers, starts, deployment.seed)
+    return Site(folder, log, session, timers, find_limiter(), starts, deployment.seed)
 
 
 async def _open(endpoints: list[Endpoint], stop: asyncio.Event) -> bool:

@@ -15,7 +15,8 @@ from bench.errors import ConfigError
 from bench.target import Realtime, Serverless, mode_of
 from servers.archive import unpack_model
 from servers.endpoint import Endpoint, Means
-from servers.instance import Instance, InstanceSpec, ProcessInstance, memory_limit
+from servers.instance import Instance, InstanceSpec, ProcessInstance
+from servers.limits import Caps, Limiter
 from servers.profile import Profile, profile_for
 from servers.realtime import RealtimeEndpoint
 from servers.serverless import ServerlessEndpoint
@@ -31,6 +32,7 @@ class Site:
     log: Path
     session: aiohttp.ClientSession
     timers: Timers
+    limiter: Limiter
     starts: asyncio.Semaphore
     seed: int
 
@@ -56,10 +58,7 @@ def build_endpoints(
         descriptions[config.name] = {
             "mode": mode_of(config.target),
             "profile": profile.ledger(),
-            "enforced": {
-                "memory": memory_limit(spec.memory_mb),
-                "cpu": f"{spec.threads} model threads; CPU time is not capped",
-            },
+            "enforced": spec.limiter.describe(spec.caps),
         }
     return endpoints, descriptions
 
@@ -79,13 +78,14 @@ def _spec(config: EndpointConfig, profile: Profile, base: Path, site: Site) -> I
             base,
             profile,
             site.log,
-            memory_mb=config.target.memory_mb,
+            site.limiter,
+            Caps(config.target.memory_mb, vcpus),
             threads=max(1, min(cores, int(vcpus))),
             # Serverless endpoints have no accelerator.
             environment={"WEIGHBRIDGE_DEVICE": "cpu"},
         )
     # The load generator and the front end need a core of their own.
-    return InstanceSpec(base, profile, site.log, threads=max(1, cores - 1))
+    return InstanceSpec(base, profile, site.log, site.limiter, Caps(), threads=max(1, cores - 1))
 
 
 def _endpoint(config: EndpointConfig, profile: Profile, spec: InstanceSpec, site: Site) -> Endpoint:

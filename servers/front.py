@@ -19,6 +19,7 @@ from servers.wire import (
     endpoint_not_found,
     internal_failure,
     new_request_id,
+    unavailable,
     validation_error,
 )
 
@@ -27,6 +28,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+
+MAX_HELD_BYTES = 2 * 2**30
+"""Most bytes of request bodies held at once; beyond it ServiceUnavailable."""
 
 _NOT_FOUND = ApiError(404, "UnknownOperationException", "POST /endpoints/{name}/invocations")
 
@@ -37,6 +41,7 @@ class Front:
     def __init__(self, endpoints: dict[str, Endpoint], timers: Timers) -> None:
         self._endpoints = endpoints
         self._timers = timers
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange."""
@@ -59,21 +64,35 @@ class Front:
             case ("GET", ["status"]):
                 return self._status()
             case ("POST", ["endpoints", name, "invocations"]):
-                endpoint = self._endpoint(name)
                 headers = {
                     key.decode("latin-1"): value.decode("latin-1")
                     for key, value in scope["headers"]
                 }
-                body = await _read_body(receive, endpoint.payload_max_bytes)
-                check_headers(headers)
-                if body is None:
-                    raise endpoint.oversize(request_id)
-                served = await endpoint.invoke(Invocation(body, headers, request_id))
+                served = await self._invoke(self._endpoint(name), headers, (receive, request_id))
                 return _successful(served, self._timers.now() - began_s)
             case ("POST", ["endpoints", name, "invocations-response-stream" | "async-invocations"]):
                 self._endpoint(name)
                 raise validation_error(f"Endpoint {name} does not support this kind of invocation.")
         raise _NOT_FOUND
+
+    async def _invoke(
+        self, endpoint: Endpoint, headers: dict[str, str], request: tuple[Receive, str]
+    ) -> Served:
+        receive, request_id = request
+        # A body in chunks may become as large as the limit.
+        largest = int(headers.get("content-length", endpoint.payload_max_bytes))
+        held = min(largest, endpoint.payload_max_bytes)
+        if self._held_bytes + held > MAX_HELD_BYTES:
+            raise unavailable("Too many large requests are open at once. Try again.")
+        self._held_bytes += held
+        try:
+            body = await _read_body(receive, endpoint.payload_max_bytes)
+            check_headers(headers)
+            if body is None:
+                raise endpoint.oversize(request_id)
+            return await endpoint.invoke(Invocation(body, headers, request_id))
+        finally:
+            self._held_bytes -= held
 
     def _endpoint(self, name: str) -> Endpoint:
         if name not in self._endpoints:

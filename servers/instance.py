@@ -16,10 +16,14 @@ from typing import Protocol
 
 import aiohttp
 
+from servers.limits import Caps, Group, Limiter
 from servers.profile import Profile
 from servers.wire import CUSTOM_ATTRIBUTES, Answer
 
 PING_INTERVAL_S = 0.02
+
+ENDING_S = 0.5
+"""How long a broken connection waits to learn whether the process has ended."""
 
 LAST_WORD = "model server: "
 """How the line begins in which a model server says why it ends."""
@@ -59,7 +63,8 @@ class InstanceSpec:
     profile: Profile
     log: Path
     """Takes what the container prints."""
-    memory_mb: int | None = None
+    limiter: Limiter
+    caps: Caps
     threads: int = 1
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -75,6 +80,7 @@ class Instance(Protocol):
     async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer: ...
     async def ended(self) -> int: ...
     async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
 
 
 class ProcessInstance:
@@ -87,6 +93,8 @@ class ProcessInstance:
         self._process: asyncio.subprocess.Process | None = None
         self._url = ""
         self._log_begin = 0
+        self._group: Group | None = None
+        self._out_of_memory = False
 
     @property
     def alive(self) -> bool:
@@ -108,7 +116,7 @@ class ProcessInstance:
                 # Ctrl-C in the terminal reaches the front end only, which stops its instances.
                 start_new_session=True,
             )
-        limit_memory(self._process.pid, self._spec.memory_mb)
+        self._group = self._spec.limiter.hold(self._process.pid, self._spec.caps)
         try:
             async with asyncio.timeout(self._spec.profile["startup_timeout_s"]):
                 parts = await self._healthy()
@@ -140,12 +148,14 @@ class ProcessInstance:
         except TimeoutError:
             raise InvocationTimeout from None
         except aiohttp.ClientError as error:
-            raise InstanceLost(str(error) or type(error).__name__) from error
+            raise InstanceLost(await self._why_lost(error)) from error
 
     async def ended(self) -> int:
         """Wait for the process to end by itself; its exit status."""
         assert self._process is not None
-        return await self._process.wait()
+        status = await self._process.wait()
+        self._release()
+        return status
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after the grace time; returns when the process is gone."""
@@ -157,9 +167,23 @@ class ProcessInstance:
             async with asyncio.timeout(self._spec.profile["stop_grace_s"]):
                 await self._process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+            await self.kill()
+        self._release()
+
+    async def kill(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        self._release()
+
+    def _release(self) -> None:
+        if self._group is not None:
+            self._out_of_memory = self._group.out_of_memory()
+            self._group.release()
+            self._group = None
 
     async def _healthy(self) -> dict[str, float]:
         """The parts of the start, in seconds, when /ping has answered 200."""
@@ -173,12 +197,23 @@ class ProcessInstance:
                         return server_timing(response.headers.get("server-timing", ""))
             await asyncio.sleep(PING_INTERVAL_S)
 
+    async def _why_lost(self, error: Exception) -> str:
+        """Why the connection broke: the process's end, if it has ended."""
+        assert self._process is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_S):
+                await self._process.wait()
+                return self._why_ended()
+        return str(error) or type(error).__name__
+
     def _why_ended(self) -> str:
         """Why the process ended before it was healthy: its own last word, if it had one."""
         status = self._process.returncode if self._process else None
+        self._release()
+        if self._out_of_memory:
+            return f"it needs more than its memory size of {self._spec.caps.memory_mb} MB"
         if status is not None and status < 0:
-            size = f" (memory size {self._spec.memory_mb} MB)" if self._spec.memory_mb else ""
-            return f"its process was ended by {signal.Signals(-status).name}{size}"
+            return f"its process was ended by {signal.Signals(-status).name}"
         with self._spec.log.open("rb") as log:
             log.seek(self._log_begin)
             said = log.read(MAX_READ_BYTES).decode("utf-8", "replace").splitlines()
@@ -198,25 +233,6 @@ class ProcessInstance:
             "MKL_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
         }
-
-
-def limit_memory(pid: int, memory_mb: int | None) -> None:
-    """Cap a process's private memory where the system can; see `memory_limit`."""
-    if memory_mb is not None and sys.platform == "linux":
-        import resource
-
-        limit = memory_mb * 2**20
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
-
-
-def memory_limit(memory_mb: int | None) -> str:
-    """How the memory size is enforced on this machine, in words."""
-    if memory_mb is None:
-        return "none asked for"
-    if sys.platform != "linux":
-        return "not enforced: this system cannot cap a running process"
-    return f"private memory capped at {memory_mb} MB (RLIMIT_DATA)"
 
 
 def server_timing(header: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from bench.target import Serverless
 from servers.endpoint import ColdStart, Invocation, Means, Served, call_model, instance_names
 from servers.instance import Instance, InstanceFailed
 from servers.timers import Timer
-from servers.wire import ApiError, model_error, oversize_body, throttled
+from servers.wire import ApiError, NoModelAnswer, model_error, oversize_body, throttled
 
 
 @dataclass
@@ -74,10 +74,16 @@ class ServerlessEndpoint:
             answer, model_s = await call_model(
                 self.name, environment.instance, invocation, self.payload_max_bytes
             )
-        finally:
-            # Back among the idle ones before the answer leaves: the caller's next request may
-            # arrive the moment this one is complete.
+        except NoModelAnswer:
+            # It may still be at work on this request: it cannot take another.
+            self._timers.start(self._end(environment, "gave no answer"))
+            raise
+        except ApiError:
             self._give_back(environment)
+            raise
+        # Back among the idle ones before the answer leaves: the caller's next request may arrive
+        # the moment this one is complete.
+        self._give_back(environment)
         return Served(answer, environment.instance.name, model_s, cold)
 
     def _take_idle(self) -> Environment | None:

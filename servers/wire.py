@@ -47,12 +47,17 @@ class ApiError(Exception):
         self.message = message
 
     def answer(self) -> Answer:
+        """What goes over the wire."""
         # `ThrottlingException` is known with a lower-case key and a null; the modelled errors have
         # "Message". boto3 reads either.
         key = "message" if self.message is None else "Message"
         body = json.dumps({key: self.message, **self.fields}).encode()
         headers = {"content-type": "application/json", "x-amzn-errortype": self.code}
         return Answer(self.status, body, headers)
+
+
+class NoModelAnswer(ApiError):
+    """The container did not answer: it may still be at work on the request, or gone."""
 
 
 def validation_error(message: str) -> ApiError:
@@ -101,7 +106,7 @@ def model_error(endpoint: str, status: int, message: str) -> ApiError:
         f'Received {kind} error ({status}) from primary with message "{message}". '
         f"See {stream} in account {ACCOUNT} for more information."
     )
-    return ApiError(
+    return (NoModelAnswer if status == 0 else ApiError)(
         424,
         "ModelError",
         text,

@@ -13,7 +13,7 @@ from bench.clock import Clock, Member
 from bench.events import EventLog
 from bench.target import Serverless
 from servers.endpoint import Invocation, Means, Served
-from servers.instance import InstanceFailed, Startup
+from servers.instance import InstanceFailed, InvocationTimeout, Startup
 from servers.profile import profile_for
 from servers.serverless import ServerlessEndpoint
 from servers.timers import Timers
@@ -37,6 +37,8 @@ class FakeInstance:
 
     async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer:
         del headers, limit
+        if body == b"nan":
+            raise InvocationTimeout
         await self.house.timers.sleep(float(body))
         return Answer(200, b"done")
 
@@ -44,6 +46,9 @@ class FakeInstance:
         return 0
 
     async def stop(self) -> None:
+        self.alive = False
+
+    async def kill(self) -> None:
         self.alive = False
 
 
@@ -235,6 +240,19 @@ def test_an_environment_that_died_is_not_used(tmp_path: Path) -> None:
 
     events = live(tmp_path, KEPT, steps)
     assert "ended by itself" in [event.get("reason") for event in events]
+
+
+def test_an_environment_that_gave_no_answer_is_ended(tmp_path: Path) -> None:
+    """After a time-out it may still be at work: the next request gets another."""
+
+    async def steps(house: House) -> None:
+        with pytest.raises(ApiError, match="Your invocation timed out"):
+            await house.ask(float("nan"))
+        assert (await house.ask()).instance == "environment-2"
+        assert [instance.alive for instance in house.instances] == [False, True]
+
+    events = live(tmp_path, KEPT, steps)
+    assert "gave no answer" in [event.get("reason") for event in events]
 
 
 def test_a_failed_start_is_a_model_error_and_frees_its_place(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bench.deployment import Deployment, Endpoint
 from bench.errors import ConfigError
 from bench.raw import read_events
 from bench.target import Realtime, Serverless
+from servers.limits import Rlimits, find_limiter
 from tests.serving import ECHO, Serving, eventually, serving
 
 pytestmark = pytest.mark.slow
@@ -126,18 +127,20 @@ def test_an_environment_that_dies_at_work_is_replaced(
         assert json.loads(ask(server, "zero", 5)["Body"].read()) == 5
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="memory is capped on Linux only")
+@pytest.mark.skipif(isinstance(find_limiter(), Rlimits), reason="no control groups may be made")
 def test_a_model_that_does_not_fit_its_memory_size_fails(
     tmp_path: Path, make_model: MakeModel
 ) -> None:
-    """1.5 GB do not fit into 1024 MB; 300 MB do."""
+    """1.5 GB do not fit into 1024 MB, and the caller reads why; 300 MB do."""
     target = Serverless(memory_mb=1024, profile={"placement_median_s": 0})
     with serving(deployed(make_model(ECHO), zero=target), tmp_path / "run") as server:
         assert ask(server, "zero", {"allocate_mb": 300})["Body"].read()
-        with pytest.raises(ClientError, match="MemoryError"):
+        with pytest.raises(ClientError, match="it needs more than its memory size of 1024 MB"):
             ask(server, "zero", {"allocate_mb": 1500})
+        assert json.loads(ask(server, "zero", 1)["Body"].read()) == 1
         enforced = server.ready["endpoints"]["zero"]["enforced"]
-        assert enforced["memory"] == "private memory capped at 1024 MB (RLIMIT_DATA)"
+        assert enforced["memory"].startswith("capped at 1024 MB (cgroup v")
+        assert enforced["cpu"].startswith("capped at 0.58 vCPU (cgroup v")
 
 
 def test_a_model_that_cannot_load_is_told_at_once(tmp_path: Path, make_model: MakeModel) -> None:
