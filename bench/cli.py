@@ -335,6 +335,27 @@ def list_settings() -> None:
     _console().print(table)
 
 
+@cli.group()
+def profile() -> None:
+    """Limits and delays that an option follows."""
+
+
+@profile.command("show")
+@click.argument("mode", type=click.Choice(list(TARGETS)))
+def show_profile(mode: str) -> None:
+    """Print each value of MODE with what it rests on and its source."""
+    from servers.profile import read_profile
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "value", "basis", "meaning", "source"):
+        table.add_column(column, overflow="fold")
+    for entry in read_profile(mode).ledger():
+        value = f"{entry['value']} {entry['unit']}"
+        cells = (entry["name"], value, entry["basis"], entry["meaning"], entry["source"])
+        table.add_row(*cells)
+    _console().print(table)
+
+
 @cli.command()
 def doctor() -> None:
     """Tell what this machine can do."""

@@ -159,6 +159,7 @@ def test_settings_and_doctor_and_completion_print() -> None:
     """The three commands that only tell end well."""
     runner = CliRunner()
     assert "serverless.memory_mb" in runner.invoke(cli, ["settings"]).output
+    assert "keep_alive_s" in runner.invoke(cli, ["profile", "show", "serverless"]).output
     assert "cores" in runner.invoke(cli, ["doctor"]).output
     assert "_WEIGHBRIDGE_COMPLETE" in runner.invoke(cli, ["completion", "bash"]).output
 
