@@ -185,12 +185,13 @@ class Connection:
             self._received_s = self._owner.now()
             return count
         count, ancillary, _, _ = self._socket.recvmsg_into([_BUFFER], _ANCILLARY_BYTES)
-        now_s, realtime_s = self._owner.now(), time.time()
+        # In this order a pause between the two makes an answer look later, never earlier.
+        realtime_ns, now_s = time.time_ns(), self._owner.now()
         for _, kind, data in ancillary:
             if kind == _SO_TIMESTAMPNS:
                 seconds, nanoseconds = _TIMESPEC.unpack(data)
                 # The wall clock may be set meanwhile; time never runs backwards here.
-                now_s -= max(0.0, realtime_s - seconds - nanoseconds * 1e-9)
+                now_s -= max(0, realtime_ns - seconds * 1_000_000_000 - nanoseconds) * 1e-9
         earliest_s = self._sent_s if self._unheard else self._received_s
         self._received_s = max(now_s, earliest_s)
         return count
