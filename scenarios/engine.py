@@ -3,6 +3,7 @@
 from locust import User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 import contextlib
 import functools
@@ -66,6 +67,7 @@ class OpenLoopUser(User):
             plan = plan_from_environment() or _plan_from_options(self.environment, self.scenario)
             with contextlib.closing(Engine(plan, self.environment)) as engine:
                 engine.run()
+            self._let_locust_write()
         except WeighbridgeError as error:
             log.error("%s", error)
             self.environment.process_exit_code = error.exit_code
@@ -76,6 +78,12 @@ class OpenLoopUser(User):
         # Not from this greenlet: stopping the runner kills it.
         gevent.spawn(self.environment.runner.quit)
         gevent.sleep(60)
+
+    def _let_locust_write(self) -> None:
+        """Locust writes its CSV files once a second, and not when it ends."""
+        options = self.environment.parsed_options
+        if options is not None and options.csv_prefix:
+            gevent.sleep(CSV_STATS_INTERVAL_SEC * 1.1)
 
 
 def _plan_from_options(environment: Environment, scenario: str) -> Plan:
@@ -149,6 +157,7 @@ class Engine:
         """Write what is noted, also after an interruption."""
         with self._resources:
             self._recorder.flush()
+            self._tally.close()
 
     def _send_schedule(self) -> None:
         self._start_s = start_s = self._clock.now() + START_DELAY_S

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gevent.pool import Group
 
 from bench.record import Records
 
@@ -29,13 +30,14 @@ class Tally:
         self._environment = environment
         self._name = name
         self._last_s = time.monotonic()
+        self._telling = Group()
 
     def add(self, records: Records, now_s: float) -> None:
         """Count ``records``; ``now_s`` is the present in their times."""
         latency_ms = (records["done_s"] - records["due_s"]) * 1000
         if _has_listeners(self._environment):
-            for record, each_ms in zip(records, latency_ms.tolist(), strict=True):
-                self._fire(record, each_ms)
+            # In a greenlet of its own, because a listener may wait for something.
+            self._telling.spawn(self._tell, records, latency_ms.tolist())
             return
         # Time that was skipped is no time to Locust, whose seconds are those of the wall.
         real_s, self._last_s = time.monotonic() - self._last_s, time.monotonic()
@@ -50,6 +52,10 @@ class Tally:
             entry = stats.errors.setdefault(key, StatsError(METHOD, self._name, error))
             for _ in range(count):
                 entry.occurred()
+
+    def close(self) -> None:
+        """Return when every listener has been told."""
+        self._telling.join()
 
     def _batch(
         self, records: Records, latency_ms: npt.NDArray[np.float64], seconds: npt.NDArray[np.int_]
@@ -72,16 +78,17 @@ class Tally:
             batch.response_times[locust.stats.bucket_response_time(rounded_ms)] += count
         return batch
 
-    def _fire(self, record: Any, latency_ms: float) -> None:
-        code = record["error"].decode()
-        self._environment.events.request.fire(  # type: ignore[no-untyped-call]
-            request_type=METHOD,
-            name=self._name,
-            response_time=latency_ms,
-            response_length=int(record["response_bytes"]),
-            exception=RequestFailed(code) if code else None,
-            context={},
-        )
+    def _tell(self, records: Records, latencies_ms: list[float]) -> None:
+        for record, latency_ms in zip(records, latencies_ms, strict=True):
+            code = record["error"].decode()
+            self._environment.events.request.fire(  # type: ignore[no-untyped-call]
+                request_type=METHOD,
+                name=self._name,
+                response_time=latency_ms,
+                response_length=int(record["response_bytes"]),
+                exception=RequestFailed(code) if code else None,
+                context={},
+            )
 
 
 def _has_listeners(environment: Environment) -> bool:

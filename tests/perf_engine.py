@@ -192,8 +192,9 @@ def peer(url: str, folder: Path, rate_rps: float) -> Figures:
 
 def _late(sent_s: Times, rate_rps: float) -> Times:
     late_s: Times = sent_s - np.arange(len(sent_s)) * PEER_USERS / rate_rps
-    settled_s = late_s[len(late_s) // 3 :]
-    return settled_s - settled_s.min()
+    late_s = late_s[len(late_s) // 3 :]
+    late_s -= late_s.min()
+    return late_s
 
 
 def locust(locustfile: Path, variables: dict[str, str], *options: str) -> None:
