@@ -38,6 +38,8 @@ HERE = Path(__file__).parent
 START_DELAY_S = 0.5
 """Between the User's start and the first moment of the schedule."""
 FLUSH_INTERVAL_S = 1.0
+GARBAGE_MAX = 200_000
+"""So many objects may wait for a collection; the direct client leaves none behind."""
 
 if "WEIGHBRIDGE_PARENT_PID" in os.environ:
     die_with_parent(int(os.environ["WEIGHBRIDGE_PARENT_PID"]))
@@ -196,6 +198,8 @@ class Engine:
         while True:
             gevent.sleep(FLUSH_INTERVAL_S)
             self._recorder.flush()
+            if gc.get_count()[0] > GARBAGE_MAX:
+                gc.collect()
 
 
 @contextlib.contextmanager

@@ -39,9 +39,9 @@ class Recorder:
             outcome.first_byte_s - start_s,
             outcome.done_s - start_s,
             outcome.status,
-            outcome.error.encode(),
+            _text(outcome.error),
             "setup" in timing,
-            instance(outcome.server_timing).encode(),
+            _text(instance(outcome.server_timing)),
             *(timing.get(part, math.nan) for part in PARTS),
             0 if math.isnan(outcome.sent_s) else request_bytes,
             outcome.response_bytes,
@@ -59,3 +59,8 @@ class Recorder:
             with open(self._path, "ab") as file:
                 file.write(packed)
         self._seen(read_records(packed))
+
+
+def _text(text: str) -> bytes:
+    # It may be cut to the field's length, so a character must be a byte.
+    return text.encode("ascii", "replace")

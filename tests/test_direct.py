@@ -166,7 +166,7 @@ def test_a_request_is_given_up_after_its_time(records: Records) -> None:
     """Not before, and not long after."""
     found = those(records, "never")
     waited_s = found["done_s"] - found["sent_s"]
-    assert waited_s.min() >= TIMEOUT_S
+    assert waited_s.min() >= TIMEOUT_S - 0.001  # it counts from when the client was asked
     assert waited_s.max() < TIMEOUT_S + 0.2
 
 

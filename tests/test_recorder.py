@@ -44,6 +44,15 @@ def test_what_was_never_sent_has_no_size() -> None:
     assert (record["request_bytes"], record["error"]) == (0, b"D" * 40)
 
 
+def test_text_from_a_server_is_cut_between_characters() -> None:
+    """What is not ASCII is replaced, so that every record can be read as text."""
+    seen: list[Records] = []
+    recorder = Recorder(None, seen.append)
+    recorder.add(0, 0.0, 0.0, 0, Outcome(1.0, error="\xe9" * 50))
+    recorder.flush()
+    assert seen[0]["error"][0] == b"?" * 40
+
+
 def test_a_full_batch_passes_on_by_itself(tmp_path: Path) -> None:
     """Nothing is lost, nothing comes twice, and no more than a batch is held."""
     seen: list[Records] = []
