@@ -1,43 +1,47 @@
-"""One HTTP request, and what became of it."""
+"""Posts bodies to one address and calls back with what became of each."""
 
 import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import gevent
 from geventhttpclient import HTTPClient
 
 from bench.workload import Workload
-
-CONNECT_TIMEOUT_S = 10.0
-
-_DURATION = re.compile(r"([\w-]+);dur=([\d.]+)")
-_INSTANCE = re.compile(r'instance;desc="([^"]*)"')
+from scenarios.direct import DirectClient
+from scenarios.outcome import Outcome, error_code
+from scenarios.request import CONNECT_TIMEOUT_S, headers, target
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a request ended. Times on the clock; ``timing`` in seconds, from Server-Timing."""
+class Client(Protocol):
+    """Sends the bodies it was made with."""
 
-    done_s: float
-    first_byte_s: float = math.nan
-    status: int = 0
-    error: str = ""
-    instance: str = ""
-    timing: dict[str, float] = field(default_factory=dict)
-    response_bytes: int = 0
+    def send(self, index: int, answered: Callable[[Outcome], None]) -> None:
+        """Send body number ``index``; ``answered`` is called once, perhaps before this returns."""
+
+    def close(self) -> None:
+        """Let all connections go; what is on its way is forgotten."""
 
 
-class Client:
-    """Posts bodies to one address over kept connections."""
+def open_client(
+    url: str, workload: Workload, bodies: Sequence[bytes], now: Callable[[], float]
+) -> Client:
+    """The most exact client that there is for this address."""
+    make = DirectClient if urlsplit(url).scheme == "http" else GreenletClient
+    return make(url, workload, bodies, now)
 
-    def __init__(self, url: str, workload: Workload) -> None:
-        self._path = urlsplit(url).path
-        self._headers = {"Content-Type": workload.payload.content_type}
-        if workload.payload.accept:
-            self._headers["Accept"] = workload.payload.accept
+
+class GreenletClient:
+    """A greenlet a request, for what needs TLS."""
+
+    def __init__(
+        self, url: str, workload: Workload, bodies: Sequence[bytes], now: Callable[[], float]
+    ) -> None:
+        self._target = target(url)
+        self._bodies = bodies
+        self._now = now
+        self._headers = headers(workload)
         self._timeout_s = workload.request_timeout_s
         self._http = HTTPClient.from_url(
             url,
@@ -46,33 +50,30 @@ class Client:
             network_timeout=workload.request_timeout_s,
         )
 
-    def post(self, body: bytes, now: Callable[[], float]) -> Outcome:
+    def send(self, index: int, answered: Callable[[Outcome], None]) -> None:
+        gevent.spawn(lambda: answered(self._post(self._bodies[index])))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _post(self, body: bytes) -> Outcome:
         """Send ``body`` and read the answer. A failure is an outcome too: it is never raised."""
-        first_byte_s = math.nan
+        now, sent_s, first_byte_s = self._now, self._now(), math.nan
         try:
             with gevent.Timeout(self._timeout_s):
-                response = self._http.post(self._path, body, headers=self._headers)
+                response = self._http.post(self._target, body, headers=self._headers)
                 first_byte_s = now()
                 content = response.read()
         except gevent.Timeout:
-            return Outcome(now(), first_byte_s, error="Timeout")
+            return Outcome(now(), sent_s, first_byte_s, error="Timeout")
         except Exception as error:  # noqa: BLE001  whatever broke is this request's outcome
-            return Outcome(now(), first_byte_s, error=type(error).__name__)
-        done_s = now()
-        header = str(response.get("server-timing", ""))
-        instance = _INSTANCE.search(header)
+            return Outcome(now(), sent_s, first_byte_s, error=type(error).__name__)
         return Outcome(
-            done_s,
+            now(),
+            sent_s,
             first_byte_s,
             response.status_code,
-            error=_error_code(response.status_code, str(response.get("x-amzn-errortype", ""))),
-            instance=instance[1] if instance else "",
-            timing={name: float(value) / 1000 for name, value in _DURATION.findall(header)},
-            response_bytes=len(content),
+            error_code(response.status_code, str(response.get("x-amzn-errortype", ""))),
+            str(response.get("server-timing", "")),
+            len(content),
         )
-
-
-def _error_code(status: int, code: str) -> str:
-    if 200 <= status < 300:
-        return ""
-    return code or f"HTTP {status}"

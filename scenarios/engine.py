@@ -3,19 +3,20 @@
 from locust import User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 import contextlib
+import functools
+import gc
 import logging
 import math
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gevent
-import gevent.select
-import numpy as np
 
 from bench.arrivals import due_times
 from bench.clock import Clock
@@ -24,8 +25,12 @@ from bench.errors import INVALID, ConfigError, WeighbridgeError
 from bench.events import EventLog
 from bench.plan import Plan, plan_from_environment
 from bench.process import die_with_parent
-from bench.record import RECORD
-from scenarios.client import Client, Outcome
+from bench.record import Records
+from scenarios.client import open_client
+from scenarios.outcome import Outcome
+from scenarios.pacer import Pacer
+from scenarios.recorder import Recorder
+from scenarios.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,8 @@ HERE = Path(__file__).parent
 START_DELAY_S = 0.5
 """Between the User's start and the first moment of the schedule."""
 FLUSH_INTERVAL_S = 1.0
+GARBAGE_MAX = 200_000
+"""So many objects may wait for a collection; the direct client leaves none behind."""
 
 if "WEIGHBRIDGE_PARENT_PID" in os.environ:
     die_with_parent(int(os.environ["WEIGHBRIDGE_PARENT_PID"]))
@@ -45,10 +52,6 @@ def _add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--payload", default=str(HERE / "payloads"), help="File or folder to send")
     group.add_argument("--set", action="append", default=[], help="key=value of the workload")
     group.add_argument("--records", default=None, help="File for one packed record a request")
-
-
-PARTS = ("model", "overhead", "wait", "setup", "placement")
-"""The metrics of Server-Timing that a record keeps, in the order of its fields."""
 
 
 class OpenLoopUser(User):
@@ -66,6 +69,7 @@ class OpenLoopUser(User):
             plan = plan_from_environment() or _plan_from_options(self.environment, self.scenario)
             with contextlib.closing(Engine(plan, self.environment)) as engine:
                 engine.run()
+            self._let_locust_write()
         except WeighbridgeError as error:
             log.error("%s", error)
             self.environment.process_exit_code = error.exit_code
@@ -76,6 +80,12 @@ class OpenLoopUser(User):
         # Not from this greenlet: stopping the runner kills it.
         gevent.spawn(self.environment.runner.quit)
         gevent.sleep(60)
+
+    def _let_locust_write(self) -> None:
+        """Locust writes its CSV files once a second, and not when it ends."""
+        options = self.environment.parsed_options
+        if options is not None and options.csv_prefix:
+            gevent.sleep(CSV_STATS_INTERVAL_SEC * 1.1)
 
 
 def _plan_from_options(environment: Environment, scenario: str) -> Plan:
@@ -101,40 +111,42 @@ class Engine:
     def __init__(self, plan: Plan, environment: Environment) -> None:
         workload = plan.workload
         self._workload = workload
-        self._environment = environment
-        self._name = plan.url.rsplit("/endpoints/", 1)[-1].removesuffix("/invocations")
-        self._due_s = due_times(workload.arrivals, workload.duration_s, workload.seed)
-        self._bodies = [Path(path).read_bytes() for path in plan.payloads]
-        self._client = Client(plan.url, workload)
-        self._records = Recorder(plan.records)
-        self._events = EventLog(Path(plan.events) if plan.events else None)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        if plan.clock is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
-            self._clock = Clock.create(Path(self._folder.name), False)
-        else:
-            self._clock = Clock(Path(plan.clock))
-        self._member = self._clock.join(self._events)
-        self._member.update(work=1)
+        self._due_s = due_times(workload.arrivals, workload.duration_s, workload.seed).tolist()
+        bodies = [Path(path).read_bytes() for path in plan.payloads]
+        self._body_bytes = [len(body) for body in bodies]
+        self._tally = Tally(
+            environment, plan.url.rsplit("/endpoints/", 1)[-1].removesuffix("/invocations")
+        )
+        self._recorder = Recorder(plan.records, self._count)
         self._start_s = 0.0
         self._open = 0
+        # What is opened here is closed last first, also when the rest cannot be opened.
+        with contextlib.ExitStack() as stack:
+            self._events = EventLog(Path(plan.events) if plan.events else None)
+            stack.callback(self._events.close)
+            if plan.clock is None:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="weighbridge-"))
+                self._clock = Clock.create(Path(folder), False)
+            else:
+                self._clock = Clock(Path(plan.clock))
+            self._member = self._clock.join(self._events)
+            stack.callback(self._member.leave)
+            self._member.update(work=1)
+            self._pacer = Pacer(self._clock, self._member)
+            stack.callback(self._pacer.close)
+            self._client = open_client(plan.url, workload, bodies, self._clock.now)
+            stack.callback(self._client.close)
+            self._resources = stack.pop_all()
 
     def run(self) -> None:
         """Send what is due when it is due; returns when the schedule and its answers are over."""
-        flusher = gevent.spawn(self._flush_regularly)
-        cpu_s, real_s = time.process_time(), time.monotonic()
-        self._start_s = self._clock.now() + START_DELAY_S
-        self._events.write("phase", self._start_s, name="load")
-        ends = np.append(self._due_s, self._workload.duration_s) + self._start_s
-        self._member.update(work=-1, next_s=float(ends[0]))
-        for seq, due_s in enumerate(self._due_s):
-            self._wait_until(self._start_s + due_s)
-            self._dispatch(seq, float(due_s), next_s=float(ends[seq + 1]))
-        self._wait_until(float(ends[-1]))
-        self._member.update(next_s=math.inf)
-        while self._open:
-            gevent.sleep(0.01)
-        flusher.kill()
+        with _without_collections():
+            flusher = gevent.spawn(self._flush_regularly)
+            cpu_s, real_s = time.process_time(), time.monotonic()
+            self._send_schedule()
+            while self._open:
+                gevent.sleep(0.01)
+            flusher.kill()
         self._events.write(
             "phase",
             self._clock.now(),
@@ -145,87 +157,59 @@ class Engine:
 
     def close(self) -> None:
         """Write what is noted, also after an interruption."""
-        self._records.flush()
-        self._member.leave()
-        self._events.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        with self._resources:
+            self._recorder.flush()
+            self._tally.close()
 
-    def _wait_until(self, when_s: float) -> None:
-        while (wait_s := when_s - self._clock.now()) > 0:
-            # Another process may turn the clock meanwhile; then the socket is readable.
-            readable, _, _ = gevent.select.select([self._member], [], [], wait_s)
-            if readable:
-                self._member.drain()
+    def _send_schedule(self) -> None:
+        self._start_s = start_s = self._clock.now() + START_DELAY_S
+        self._events.write("phase", start_s, name="load")
+        ends_s = [start_s + due_s for due_s in (*self._due_s, self._workload.duration_s)]
+        self._member.update(work=-1, next_s=ends_s[0])
+        for seq, due_s in enumerate(self._due_s):
+            self._pacer.wait_until(ends_s[seq])
+            self._dispatch(seq, due_s, next_s=ends_s[seq + 1])
+        self._pacer.wait_until(ends_s[-1])
+        self._member.update(next_s=math.inf)
 
     def _dispatch(self, seq: int, due_s: float, next_s: float) -> None:
         if self._open >= self._workload.max_in_flight:
             self._member.update(next_s=next_s)
-            self._note(seq, due_s, math.nan, Outcome(done_s=self._clock.now(), error="Dropped"))
+            self._note(seq, due_s, Outcome(self._clock.now(), error="Dropped"))
             return
         self._open += 1
         self._member.update(awaiting=1, next_s=next_s)
-        gevent.spawn(self._send, seq, due_s)
+        body = seq % len(self._body_bytes)
+        self._client.send(body, functools.partial(self._answered, seq, due_s))
 
-    def _send(self, seq: int, due_s: float) -> None:
-        sent_s = self._clock.now()
-        outcome = self._client.post(self._bodies[seq % len(self._bodies)], self._clock.now)
-        self._note(seq, due_s, sent_s, outcome)
+    def _answered(self, seq: int, due_s: float, outcome: Outcome) -> None:
+        self._note(seq, due_s, outcome)
         self._open -= 1
         self._member.update(awaiting=-1)
 
-    def _note(self, seq: int, due_s: float, sent_s: float, outcome: Outcome) -> None:
-        start_s = self._start_s
-        done_s = outcome.done_s - start_s
-        timing = outcome.timing
-        self._records.add(
-            (
-                seq,
-                due_s,
-                sent_s - start_s,
-                outcome.first_byte_s - start_s,
-                done_s,
-                outcome.status,
-                outcome.error.encode()[:40],
-                "setup" in timing,
-                outcome.instance.encode()[:24],
-                *(timing.get(part, math.nan) for part in PARTS),
-                0 if math.isnan(sent_s) else len(self._bodies[seq % len(self._bodies)]),
-                outcome.response_bytes,
-            )
-        )
-        self._environment.events.request.fire(  # type: ignore[no-untyped-call]
-            request_type="POST",
-            name=self._name,
-            response_time=(done_s - due_s) * 1000,
-            response_length=outcome.response_bytes,
-            exception=RequestFailed(outcome.error) if outcome.error else None,
-            context={},
-        )
+    def _note(self, seq: int, due_s: float, outcome: Outcome) -> None:
+        request_bytes = self._body_bytes[seq % len(self._body_bytes)]
+        self._recorder.add(seq, due_s, self._start_s, request_bytes, outcome)
+
+    def _count(self, records: Records) -> None:
+        self._tally.add(records, self._clock.now() - self._start_s)
 
     def _flush_regularly(self) -> None:
         while True:
             gevent.sleep(FLUSH_INTERVAL_S)
-            self._records.flush()
+            self._recorder.flush()
+            if gc.get_count()[0] > GARBAGE_MAX:
+                gc.collect()
 
 
-class RequestFailed(Exception):
-    """The error code of a request that was not answered as it should be, for Locust's tables."""
-
-
-class Recorder:
-    """Appends packed records to a file, in batches; without a file it keeps nothing."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._batch: list[tuple[Any, ...]] = []
-
-    def add(self, record: tuple[Any, ...]) -> None:
-        if self._path is not None:
-            self._batch.append(record)
-
-    def flush(self) -> None:
-        batch, self._batch = self._batch, []
-        if batch and self._path is not None:
-            with open(self._path, "ab") as file:
-                file.write(np.array(batch, dtype=RECORD).tobytes())
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """No pause for garbage while it is measured; with Locust loaded one takes 50 ms."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -106,6 +106,14 @@ def test_skipped_and_real_time_make_up_the_duration(skipped: Run) -> None:
     assert load["skipped_s"] > 5
 
 
+def test_a_jump_lands_before_what_is_due(skipped: Run) -> None:
+    """Each request leaves at its due time, skipped or not: never early, and hardly late."""
+    requests = skipped.requests()
+    late_s = requests["sent_s"] - requests["due_s"]
+    assert late_s.min() >= 0
+    assert late_s.median() < 0.01
+
+
 def test_the_manifest_says_what_was_run(skipped: Run) -> None:
     """Workload, target, machine, profile and how the memory size was enforced."""
     manifest = skipped.manifest

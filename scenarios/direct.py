@@ -1,0 +1,77 @@
+"""Posts over plain HTTP/1.1 on the event loop itself: tens of microseconds a request."""
+
+import socket
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from bench.errors import ConfigError
+from bench.workload import Workload
+from scenarios.connection import Address, Answered, Connection
+from scenarios.deadlines import Deadlines
+from scenarios.request import CONNECT_TIMEOUT_S, head
+
+
+class DirectClient:
+    """Kept connections, the one used last first; as many as there are requests on their way."""
+
+    def __init__(
+        self, url: str, workload: Workload, bodies: Sequence[bytes], now: Callable[[], float]
+    ) -> None:
+        self.addresses = _addresses(url)
+        self.now = now
+        self._messages = [head(url, workload, len(body)) + body for body in bodies]
+        self._idle: list[Connection] = []
+        self._busy = Deadlines[Connection](
+            workload.request_timeout_s, lambda connection: connection.fail("Timeout")
+        )
+        self._connecting = Deadlines[Connection](
+            CONNECT_TIMEOUT_S, lambda connection: connection.fail("ConnectTimeout")
+        )
+
+    def send(self, index: int, answered: Answered) -> None:
+        """Send body number ``index``; ``answered`` is called once, perhaps before this returns."""
+        connection = self._take()
+        self._busy.add(connection)
+        connection.post(self._messages[index], answered)
+
+    def close(self) -> None:
+        """Let all connections go; what is on its way is forgotten."""
+        for connection in (*self._idle, *self._busy):
+            connection.close()
+        self._busy.close()
+        self._connecting.close()
+
+    def connected(self, connection: Connection) -> None:
+        self._connecting.discard(connection)
+
+    def settled(self, connection: Connection, reusable: bool) -> None:
+        self._busy.discard(connection)
+        if reusable:
+            self._idle.append(connection)
+        else:
+            self._connecting.discard(connection)
+            connection.close()
+
+    def lost(self, connection: Connection) -> None:
+        self._idle.remove(connection)
+        connection.close()
+
+    def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable():
+                return connection
+            connection.close()
+        connection = Connection(self)
+        self._connecting.add(connection)
+        return connection
+
+
+def _addresses(url: str) -> list[Address]:
+    """Where the host of ``url`` can be reached, in the system's order."""
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"The host {parts.hostname!r} cannot be found: {error}.") from error
+    return [(family, address) for family, _, _, _, address in found]
