@@ -29,6 +29,7 @@ from servers.archive import fingerprint
 from servers.digits.build import build
 from servers.samples import samples
 from tests.conftest import CACHE
+from tests.perf_engine import exactness
 from tests.serving import serving
 
 ROUNDS, CALLS = 7, 400
@@ -130,7 +131,11 @@ def calls(url: str, body: bytes, count: int) -> list[float]:
     return took
 
 
-PARTS: dict[str, Callable[[Path], list[str]]] = {"front": front, "fast-forward": fast_forward}
+PARTS: dict[str, Callable[[Path], list[str]]] = {
+    "front": front,
+    "load": exactness,
+    "fast-forward": fast_forward,
+}
 
 
 def main(names: list[str]) -> None:

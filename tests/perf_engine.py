@@ -1,19 +1,16 @@
 """How exact the load generator is, beside the machine's own floor and beside its peers.
 
-Run by hand: ``.venv/bin/python tests/perf_engine.py``; it takes under three minutes and prints a
-Markdown table. The truth is a server that tells in each answer how long it took, by the same
+A part of ``make perf`` (``make perf ARGS=load``) of under three minutes. The truth is a server that tells in each answer how long it took, by the same
 monotonic clock. Everything runs in rounds, one after the other, and what is printed are medians.
 """
 
 import ctypes
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -214,16 +211,16 @@ def locust(locustfile: Path, variables: dict[str, str], *options: str) -> None:
         raise SystemExit(f"Locust ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as listener:
-        folder = Path(name)
+def exactness(folder: Path) -> list[str]:
+    """How exact the load is, beside the machine's own timer and the peers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         (folder / "body.json").write_text(json.dumps([0.5] * 200))
         (folder / "greenlets.py").write_text(GREENLETS)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         command = [sys.executable, "-c", SERVER, str(listener.fileno())]
         server = subprocess.Popen(command, pass_fds=[listener.fileno()])
         try:
-            report(measure(url, folder))
+            return report(measure(url, folder))
         finally:
             server.terminate()
             server.wait()
@@ -248,25 +245,23 @@ def measure(url: str, folder: Path) -> dict[str, Figures]:
     }
 
 
-def report(medians: dict[str, Figures]) -> None:
-    print(f"`.venv/bin/python tests/perf_engine.py`, {ROUNDS} rounds of {LOAD_S:g} s each,")
-    print(f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}\n")
+def report(medians: dict[str, Figures]) -> list[str]:
+    """The table, and the ratios that it is read by."""
     columns = ["lateness p50", "lateness p99", "error p50", "error p99", "achieved", "cpu"]
-    print("| medians; times in ms | " + " | ".join(columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
+    lines = [
+        f"| load, {ROUNDS} rounds of {LOAD_S:g} s, medians in ms | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for kind, figures in medians.items():
         cells = [f"{figures[name]:.3f}" if name in figures else "" for name in columns]
-        print(f"| {kind} | " + " | ".join(cells) + " |")
-    print("\nRatios of lateness to the floor, and of error to the engine's:\n")
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    lines += ["", "Ratios of lateness to the floor, and of error to the engine's:", ""]
     for rate in (1000, 5000):
         ours, least = medians[f"engine, {rate} rps"], medians[f"floor: clock_nanosleep, {rate}/s"]
         late = [f"{name} {ours[name] / least[name]:.2f}" for name in columns[:2]]
-        print(f"* engine over floor at {rate}/s: {', '.join(late)}")
+        lines.append(f"* engine over floor at {rate}/s: {', '.join(late)}")
     for kind in ("geventhttpclient path, 1000 rps", "Locust constant_throughput, 1000 rps"):
         ours = medians["engine, 1000 rps"]
         ratios = [f"{name} {medians[kind][name] / ours[name]:.1f}" for name in columns[:4]]
-        print(f"* {kind} over engine: {', '.join(ratios)}")
-
-
-if __name__ == "__main__":
-    main()
+        lines.append(f"* {kind} over engine: {', '.join(ratios)}")
+    return lines
