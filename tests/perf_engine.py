@@ -1,7 +1,8 @@
 """How exact the load generator is, beside the machine's own floor and beside its peers.
 
-A part of ``make perf`` (``make perf ARGS=load``) of under three minutes. The truth is a server that tells in each answer how long it took, by the same
-monotonic clock. Everything runs in rounds, one after the other, and what is printed are medians.
+A part of ``make perf`` (``make perf ARGS=load``) of under three minutes. The truth is a server that
+tells in each answer how long it took, by the same monotonic clock. Everything runs in rounds, one
+after the other, and what is printed are medians.
 """
 
 import ctypes
