@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
-from scipy import stats
 
 from bench.arrivals import Bursts
 from bench.errors import ConfigError, MeasurementError
@@ -129,15 +127,20 @@ def test_the_manifest_says_what_was_run(skipped: Run) -> None:
 def test_fast_forward_changes_neither_cold_starts_nor_latencies(
     tmp_path: Path, model: Model, bodies: list[Path], skipped: Run
 ) -> None:
-    """The same load in real time has as many cold starts, and latencies no test tells apart."""
+    """In real time the same requests start cold, with the same delays, and take as long.
+
+    How alike the latencies are is a matter of many runs: ``make perf ARGS=fast-forward``.
+    """
     slow = msgspec.structs.replace(SMALL, fast_forward=False)
     real = measure(order(model, bodies, slow, ZERO), tmp_path / "real", Watcher())
     assert real.manifest["load"]["skipped_s"] == 0
     one, other = real.requests(), skipped.requests()
     assert one["due_s"].tolist() == other["due_s"].tolist()
-    assert one["cold"].sum() == other["cold"].sum()
-    first, second = (np.asarray(run["done_s"] - run["due_s"]) for run in (one, other))
-    assert stats.ks_2samp(first, second).pvalue > 0.01
+    assert one["cold"].tolist() == other["cold"].tolist()
+    placements = [run["placement_s"][run["cold"]].tolist() for run in (one, other)]
+    assert placements[0] == pytest.approx(placements[1])
+    cold = [float((run["done_s"] - run["due_s"])[run["cold"]].median()) for run in (one, other)]
+    assert cold[0] == pytest.approx(cold[1], rel=0.3)
 
 
 def test_the_watcher_is_told_phases_and_records(
