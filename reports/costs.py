@@ -84,11 +84,6 @@ class Cost:
         """For a million requests at this traffic; None without requests."""
         return self.month_usd / self.requests_a_month * 1e6 if self.requests else None
 
-    @property
-    def per_thousand_usd(self) -> float | None:
-        """For a thousand requests at this traffic; None without requests."""
-        return None if self.per_million_usd is None else self.per_million_usd / 1000
-
     def monthly_usd(self, requests_a_month: float) -> float:
         """For a month of so many requests like these; modelled: capacity is taken to suffice."""
         return self.fixed_month_usd + self.per_request_usd * requests_a_month
