@@ -6,8 +6,10 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from bench.errors import ConfigError
+from bench.loops import Closed, Users
 from bench.rates import AnyRate, Daily, Ramp, Spike, Steps, flat, points
 from bench.replay import Replay
+from bench.together import Together
 from bench.units import MAX_REQUESTS, DueTimes, Rate, Seconds
 
 
@@ -121,12 +123,34 @@ class OnOff(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", t
         return np.asarray(due[due < duration_s])
 
 
-Arrivals = Constant | Poisson | Gamma | Bursts | OnOff | Ramp | Steps | Spike | Daily | Replay
+Arrivals = (
+    Constant
+    | Poisson
+    | Gamma
+    | Bursts
+    | OnOff
+    | Ramp
+    | Steps
+    | Spike
+    | Daily
+    | Replay
+    | Closed
+    | Users
+    | Together
+)
 
 
 def due_times(arrivals: Arrivals, duration_s: float, seed: int) -> DueTimes:
     """Seconds from the start at which each request is due, ascending, shape ``(n,)``.
 
-    The same arguments always give the same schedule, on every machine.
+    The same arguments always give the same schedule, on every machine. Of traffic that waits for
+    answers it is no more than what is known beforehand.
     """
     return arrivals.due_times(duration_s, np.random.default_rng(seed))
+
+
+def scheduled_count(arrivals: Arrivals, duration_s: float, seed: int) -> int | None:
+    """How many requests there will be; None when only the run can tell."""
+    if isinstance(arrivals, Closed | Users):
+        return None
+    return len(due_times(arrivals, duration_s, seed))

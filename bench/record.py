@@ -19,6 +19,11 @@ RECORD = np.dtype(
         ("wait_s", "<f4"),  # measured: for a core of this machine to start on; not SageMaker's
         ("setup_s", "<f4"),  # measured: process start, imports, model load
         ("placement_s", "<f4"),  # modelled: finding a machine, pulling the image
+        ("backlog_s", "<f4"),  # measured: in an asynchronous endpoint's queue, or a job's
+        ("download_s", "<f4"),  # measured: reading the input object
+        ("store_s", "<f4"),  # measured: writing the result object
+        ("connect_s", "<f4"),  # measured: opening the connection, when the request opened one
+        ("upload_s", "<f4"),  # measured: the caller's upload of the input object
         ("request_bytes", "<u4"),
         ("response_bytes", "<u4"),
     ]

@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from bench.errors import ConfigError
+from bench.payload import Sizes
 from bench.units import MAX_REQUESTS, DueTimes
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
     timestamp_column: Annotated[
         str, Meta(min_length=1, description="column of csv, jsonl or parquet that has the time")
     ] = "timestamp"
+    size_column: Annotated[
+        str | None, Meta(description="column of csv, jsonl or parquet with the bytes of each body")
+    ] = None
+    class_column: Annotated[
+        str | None,
+        Meta(description="column that names the payload's file, without its suffix, of each body"),
+    ] = None
     start: Annotated[
         Moment,
         Meta(description="leave out what is earlier: seconds from the trace's first, or a date"),
@@ -84,6 +92,16 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
         due = due / self.speed
         return np.asarray(due[due < duration_s])
 
+    def sizes(self, duration_s: float) -> Sizes | None:
+        """The bytes of each request's body, in the order of the schedule, if the trace has them."""
+        found, (first, last) = self._trace().sizes, self._used(duration_s)
+        return None if found is None else found[first:last]
+
+    def classes(self, duration_s: float) -> list[str] | None:
+        """The class of each request, in the order of the schedule, if the trace has them."""
+        found, (first, last) = self._trace().classes, self._used(duration_s)
+        return None if found is None else list(found[first:last])
+
     def describe(self) -> dict[str, Any]:
         """What the trace is and how much of it was used, for the manifest."""
         trace = self._trace()
@@ -109,10 +127,11 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
         return text
 
     def _trace(self) -> "Trace":
-        from bench.traces import read_trace  # brings pandas, which only a replay needs
+        from bench.traces import Columns, read_trace  # brings pandas, which only a replay needs
 
         path = SAMPLE if self.path == "sample" else Path(self.path)
-        trace = read_trace(path, self.format, self.timestamp_column)
+        columns = Columns(self.timestamp_column, self.size_column, self.class_column)
+        trace = read_trace(path, self.format, columns)
         share = self.max_malformed < 1
         if trace.malformed > self.max_malformed * (trace.rows if share else 1):
             raise ConfigError(_too_malformed(trace, self.max_malformed))
@@ -120,14 +139,7 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
 
     def _window(self, trace: "Trace") -> DueTimes:
         """The times from ``start`` on and before ``end``; ConfigError when none, or too many."""
-        first, last = (
-            fallback if limit is None else np.searchsorted(trace.times_s, self._moment_s(trace, at))
-            for at, limit, fallback in (
-                ("start", self.start, 0),
-                ("end", self.end, len(trace.times_s)),
-            )
-        )
-        window = trace.times_s[first:last]
+        window = trace.times_s[slice(*self._bounds(trace))]
         if not len(window):
             raise ConfigError(
                 f"The trace {trace.path} has no request from {_shown(self.start, 'its first')} to "
@@ -141,6 +153,24 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
                 "Choose a window of it with arrivals.start and arrivals.end."
             )
         return window
+
+    def _bounds(self, trace: "Trace") -> tuple[int, int]:
+        """The first request of the window, and the first after it."""
+        first, last = 0, len(trace.times_s)
+        if self.start is not None:
+            first = int(np.searchsorted(trace.times_s, self._moment_s(trace, "start")))
+        if self.end is not None:
+            last = int(np.searchsorted(trace.times_s, self._moment_s(trace, "end")))
+        return first, last
+
+    def _used(self, duration_s: float) -> tuple[int, int]:
+        """The same, up to the end of the run."""
+        trace = self._trace()
+        first, _ = self._bounds(trace)
+        window = self._window(trace)
+        # What is spread over a second keeps its number, and may lose its place to a neighbour.
+        kept = int(np.count_nonzero((window - window[0]) / self.speed < duration_s))
+        return first, first + kept
 
     def _moment_s(self, trace: "Trace", at: str) -> float:
         """``start`` or ``end`` on the trace's own scale."""

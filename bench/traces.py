@@ -1,4 +1,4 @@
-"""Traces: when each request came, read from a table or an access log, a batch of rows at a time."""
+"""Traces: when each request came, and how large it was, read from a table or an access log."""
 
 import csv
 import gzip
@@ -17,6 +17,7 @@ import pandas as pd
 
 from bench.accesslogs import alb_stamp, nginx_stamp
 from bench.errors import ConfigError
+from bench.payload import MAX_BODY_BYTES, Sizes
 from bench.timestamps import KINDS, seconds_of
 from bench.units import DueTimes
 
@@ -38,11 +39,27 @@ class Trace:
     malformed: int
     examples: tuple[str, ...]
     """The first malformed rows: number, text, and what is wrong where the text does not say it."""
+    sizes: Sizes | None = None
+    """Bytes of each request, if the trace was read with a column of them."""
+    classes: tuple[str, ...] | None = None
+    """The class of each request, if the trace was read with a column of them."""
 
     @property
     def rows(self) -> int:
         """Rows with content, the malformed ones included."""
         return len(self.times_s) + self.malformed
+
+
+class Columns(NamedTuple):
+    """The names of the columns to read."""
+
+    time: str
+    size: str | None = None
+    group: str | None = None
+
+    def places(self, path: Path, names: Sequence[str]) -> list[int | None]:
+        """Where each stands among ``names``; ConfigError when one is missing."""
+        return [None if each is None else _position(path, names, each) for each in self]
 
 
 class Batch(NamedTuple):
@@ -51,9 +68,11 @@ class Batch(NamedTuple):
     stamps: "Sequence[Any] | pd.Series[Any]"  # None where a row has none
     text: Callable[[int], str]  # what to show of each, should it be malformed
     edges: Sequence[int]  # the number of each row in the file, and of the first one after them
+    sizes: "Sequence[Any] | pd.Series[Any] | None" = None
+    classes: "Sequence[Any] | pd.Series[Any] | None" = None
 
 
-def read_trace(path: Path, form: str, column: str) -> Trace:
+def read_trace(path: Path, form: str, columns: str | Columns) -> Trace:
     """The trace in the file; ConfigError when it is no file, has no such column, or is no trace.
 
     Malformed rows are counted, however many. A file that did not change is read once.
@@ -62,18 +81,24 @@ def read_trace(path: Path, form: str, column: str) -> Trace:
         if not path.is_file():
             raise ConfigError(f"There is no trace file {path}. Check arrivals.path, or --trace.")
         found = path.stat()
-        return _read(path.absolute(), path, form, column, (found.st_mtime_ns, found.st_size))
+        wanted = Columns(columns) if isinstance(columns, str) else columns
+        return _read(path.absolute(), path, form, wanted, (found.st_mtime_ns, found.st_size))
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"The trace {path} cannot be read: {error}.") from error
 
 
 @lru_cache(maxsize=2)
-def _read(absolute: Path, path: Path, form: str, column: str, _: tuple[int, int]) -> Trace:
+def _read(absolute: Path, path: Path, form: str, columns: Columns, _: tuple[int, int]) -> Trace:
     with absolute.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     form = _detected(path) if form == "auto" else form
+    if form in ("alb", "nginx") and columns[1:] != (None, None):
+        raise ConfigError(
+            f"The trace {path} is an access log ({form}), which has no columns of sizes or "
+            "classes. Leave out arrivals.size_column and arrivals.class_column."
+        )
     reading = _Reading()
-    for batch in READERS[form](path, column):
+    for batch in READERS[form](path, columns):
         reading.add(batch)
     if not reading.rows:
         raise ConfigError(f"The trace {path} has no rows (read as {form}). Name another file.")
@@ -83,10 +108,14 @@ def _read(absolute: Path, path: Path, form: str, column: str, _: tuple[int, int]
             f"timestamp. {examples_text(reading.examples)} Timestamps are ISO 8601, time since "
             "1970, or seconds. arrivals.format and arrivals.timestamp_column say how to read it."
         )
-    times_s = np.sort(np.concatenate(reading.times_s))
+    times_s = np.concatenate(reading.times_s)
+    order = np.argsort(times_s, kind="stable")
+    times_s = times_s[order]
     times_s.flags.writeable = False
-    kind = KINDS[reading.kind]
-    return Trace(path, sha256, form, times_s, kind, reading.malformed, tuple(reading.examples))
+    kind, examples = KINDS[reading.kind], tuple(reading.examples)
+    sizes = np.concatenate(reading.sizes)[order] if columns.size else None
+    classes = tuple(reading.classes[place] for place in order) if columns.group else None
+    return Trace(path, sha256, form, times_s, kind, reading.malformed, examples, sizes, classes)
 
 
 def examples_text(examples: Sequence[str]) -> str:
@@ -99,6 +128,8 @@ class _Reading:
 
     def __init__(self) -> None:
         self.times_s: list[DueTimes] = []
+        self.sizes: list[Sizes] = []
+        self.classes: list[str] = []
         self.kind = 0
         self.kind_from = 0
         self.rows = 0
@@ -111,6 +142,14 @@ class _Reading:
             self.kind = int(kinds[readable[0]])
             self.kind_from = batch.edges[readable[0]]
         good = (kinds == self.kind) & (kinds > 0)
+        if batch.sizes is not None:
+            sizes = pd.to_numeric(pd.Series(batch.sizes), errors="coerce").to_numpy(np.float64)
+            good &= (sizes >= 1) & (sizes <= MAX_BODY_BYTES) & (sizes == np.floor(sizes))
+            self.sizes.append(sizes[good].astype(np.int64))
+        if batch.classes is not None:
+            classes = pd.Series(batch.classes)
+            good &= classes.notna().to_numpy()
+            self.classes += classes[good].map(str).tolist()
         self.times_s.append(times_s[good])
         for index in np.flatnonzero(~good):
             self._refuse(batch, int(index), int(kinds[index]))
@@ -124,22 +163,25 @@ class _Reading:
         self.malformed += batch.edges[index + 1] - number
         if len(self.examples) < EXAMPLES:
             shown = repr(text.rstrip("\r\n")[:80]) + ("…" if len(text) > 80 else "")
-            other = f" ({KINDS[kind]}; row {self.kind_from} has {KINDS[self.kind]})" if kind else ""
+            wrong = kind not in (0, self.kind)
+            other = (
+                f" ({KINDS[kind]}; row {self.kind_from} has {KINDS[self.kind]})" if wrong else ""
+            )
             self.examples.append(f"row {number}: {shown}{other}")
 
 
-def _csv(path: Path, column: str) -> Iterator[Batch]:
+def _csv(path: Path, columns: Columns) -> Iterator[Batch]:
     with _opened(path, newline="") as file:
         rows = csv.reader(file)
         try:
             header = next(rows, [])
-            position, width = _position(path, header, column), len(header)
+            places, width = columns.places(path, header), len(header)
             edges, part = [rows.line_num + 1], []
             for row in rows:
                 part.append(row)
                 edges.append(rows.line_num + 1)  # a row may go over several lines
                 if len(part) == BATCH_ROWS:
-                    yield _cells(part, edges, position, width)
+                    yield _cells(part, edges, places, width)
                     edges, part = edges[-1:], []
         except csv.Error as error:
             raise ConfigError(
@@ -147,12 +189,18 @@ def _csv(path: Path, column: str) -> Iterator[Batch]:
                 "Look for a quote that is not closed."
             ) from error
         if part:
-            yield _cells(part, edges, position, width)
+            yield _cells(part, edges, places, width)
 
 
-def _cells(rows: list[list[str]], edges: list[int], position: int, width: int) -> Batch:
-    stamps = [row[position] if len(row) == width else None for row in rows]
-    return Batch(stamps, lambda index: ",".join(rows[index]), edges)
+def _cells(rows: list[list[str]], edges: list[int], places: list[int | None], width: int) -> Batch:
+    def cells(place: int | None) -> list[str | None] | None:
+        if place is None:
+            return None
+        return [row[place] if len(row) == width else None for row in rows]
+
+    stamps, sizes, classes = map(cells, places)
+    assert stamps is not None, "the time has a column"
+    return Batch(stamps, lambda index: ",".join(rows[index]), edges, sizes, classes)
 
 
 def _position(path: Path, names: Sequence[str], column: str) -> int:
@@ -161,49 +209,62 @@ def _position(path: Path, names: Sequence[str], column: str) -> int:
         known = ", ".join(repr(name[:40]) for name in names[:10]) or "none"
         raise ConfigError(
             f"The trace {path} has no column {column!r}; its columns, separated by commas, are "
-            f"{known}. Name the one with the time with arrivals.timestamp_column, or the format "
-            "with arrivals.format."
+            f"{known}. Name the one with the time with arrivals.timestamp_column (size_column, "
+            "class_column), or the format with arrivals.format."
         )
     return list(names).index(column)
 
 
-def _parquet(path: Path, column: str) -> Iterator[Batch]:
+def _parquet(path: Path, columns: Columns) -> Iterator[Batch]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            _position(path, file.schema_arrow.names, column)
+            columns.places(path, file.schema_arrow.names)
             first = 1
-            for part in file.iter_batches(BATCH_ROWS, columns=[column]):
-                yield _cell(part.column(0).to_pandas(), column, first)
+            wanted = [each for each in columns if each is not None]
+            for part in file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(wanted))):
+                yield _cell(part.to_pandas(), columns, first)
                 first += len(part)
     except pyarrow.ArrowException as error:
         raise ConfigError(f"The trace {path} is not valid Parquet: {error}.") from error
 
 
-def _cell(stamps: "pd.Series[Any]", column: str, first: int) -> Batch:
+def _cell(part: pd.DataFrame, columns: Columns, first: int) -> Batch:
+    stamps, sizes, classes = (None if each is None else part[each] for each in columns)
+    assert stamps is not None, "the time has a column"
     edges = range(first, first + len(stamps) + 1)
-    return Batch(stamps, lambda index: f"{column}: {stamps.iloc[index]}", edges)
+
+    def text(index: int) -> str:
+        return ", ".join(f"{name}: {part[name].iloc[index]}" for name in part.columns)
+
+    return Batch(stamps, text, edges, sizes, classes)
 
 
-def _jsonl(path: Path, column: str) -> Iterator[Batch]:
-    def stamp(line: str) -> Any:
+def _jsonl(path: Path, columns: Columns) -> Iterator[Batch]:
+    names = [each for each in columns if each is not None]
+
+    def values(line: str) -> list[str | None]:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
-            return None
-        found = value.get(column) if isinstance(value, dict) else None
-        return str(found) if isinstance(found, (str, int, float)) else None
+            value = None
+        row = value if isinstance(value, dict) else {}
+        found = (row.get(name) for name in names)
+        return [str(each) if isinstance(each, (str, int, float)) else None for each in found]
 
-    return _lines(path, stamp)
+    for batch in _lines(path, values):
+        cells = dict(zip(names, zip(*batch.stamps, strict=True), strict=True))
+        sizes, classes = (cells.get(each) if each else None for each in columns[1:])
+        yield batch._replace(stamps=cells[columns.time], sizes=sizes, classes=classes)
 
 
-def _alb(path: Path, _: str) -> Iterator[Batch]:
+def _alb(path: Path, _: Columns) -> Iterator[Batch]:
     return _lines(path, alb_stamp)
 
 
-def _nginx(path: Path, _: str) -> Iterator[Batch]:
+def _nginx(path: Path, _: Columns) -> Iterator[Batch]:
     return _lines(path, nginx_stamp)
 
 
@@ -216,7 +277,7 @@ def _lines(path: Path, stamp: Callable[[str], Any]) -> Iterator[Batch]:
             first += len(part)
 
 
-Reader = Callable[[Path, str], Iterator[Batch]]
+Reader = Callable[[Path, Columns], Iterator[Batch]]
 READERS: dict[str, Reader] = {
     "csv": _csv,
     "jsonl": _jsonl,

@@ -5,22 +5,10 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from bench.arrivals import Arrivals
+from bench.capacity import Search
+from bench.clients import Client, Direct
+from bench.payload import Payload
 from bench.units import Seconds
-
-
-class Payload(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of each request."""
-
-    path: Annotated[
-        str | None,
-        Meta(description="file or folder of files to send in turn; default: the model's samples"),
-    ] = None
-    content_type: Annotated[
-        str, Meta(min_length=1, max_length=1024, description="Content-Type of the request")
-    ] = "application/json"
-    accept: Annotated[str, Meta(max_length=1024, description="Accept of the request")] = (
-        "application/json"
-    )
 
 
 class Objective(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +21,10 @@ class Objective(Struct, frozen=True, forbid_unknown_fields=True):
     error_rate: Annotated[
         float, Meta(ge=0, le=1, description="largest share of requests that may fail")
     ] = 0.01
+    completion_s: Annotated[
+        Seconds | None,
+        Meta(description="seconds from the first due time in which all must be done"),
+    ] = None
 
 
 class Workload(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,6 +40,7 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     arrivals: Arrivals
     objective: Objective
     payload: Payload = Payload()
+    client: Client = Direct()
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description="seed of every random draw")] = 1
     fast_forward: Annotated[
         bool, Meta(description="skip the time in which nothing happens anywhere")
@@ -61,6 +54,9 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     request_timeout_s: Annotated[
         Seconds, Meta(description="seconds of real time after which the caller gives up")
     ] = 70.0
+    search: Annotated[
+        Search | None, Meta(description="look for the highest rate that meets the objective")
+    ] = None
     max_in_flight: Annotated[
         int, Meta(ge=1, le=10_000, description="requests open at once; beyond it they are dropped")
     ] = 1_000

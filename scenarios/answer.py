@@ -2,6 +2,8 @@
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from scenarios.eventstream import CONTENT_TYPE, Frames
+
 SWITCHING_PROTOCOLS = 101
 
 
@@ -23,7 +25,13 @@ class Answer:
         self.error_type = ""
         self.server_timing = ""
         self.body_bytes = 0
+        self._frames: Frames | None = None
         self._measured = False
+
+    @property
+    def stream_error(self) -> str:
+        """The error inside a stream of events, if the answer is one and has one."""
+        return self._frames.error if self._frames is not None else ""
 
     def feed(self, data: memoryview) -> None:
         """Take what arrived; afterwards look at ``complete`` and ``broken``."""
@@ -58,6 +66,8 @@ class Answer:
             self.server_timing = value.decode("latin-1")
         elif name == b"x-amzn-errortype":
             self.error_type = value.decode("latin-1")
+        elif name == b"content-type" and value.startswith(CONTENT_TYPE.encode()):
+            self._frames = Frames()
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
@@ -65,11 +75,15 @@ class Answer:
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
+        if self._frames is not None:
+            self._frames.feed(body)
 
     def on_message_complete(self) -> None:
         assert self._parser is not None
         if self.status >= 200 or self.status == SWITCHING_PROTOCOLS:
             self.complete = True
+            if self._frames is not None:
+                self._frames.end()
             self.reusable = self._parser.should_keep_alive()
         else:  # such as 100 Continue: the answer proper follows
             self.restart()

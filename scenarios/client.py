@@ -1,17 +1,19 @@
 """Posts bodies to one address and calls back with what became of each."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import gevent
-from geventhttpclient import HTTPClient
-
+from bench.clients import Boto3, Direct, FastHttp, Function, TritonGrpc, TritonHttp
+from bench.clients import Client as Kind
+from bench.plan import Plan
 from bench.workload import Workload
+from scenarios.async_client import SUFFIX, AsyncClient
+from scenarios.bodies import Bodies
+from scenarios.compatible import Caller, GreenletClient
 from scenarios.direct import DirectClient
-from scenarios.outcome import Outcome, error_code
-from scenarios.request import CONNECT_TIMEOUT_S, headers, target
+from scenarios.outcome import Outcome
+from scenarios.request import address_for
 
 
 class Client(Protocol):
@@ -24,56 +26,42 @@ class Client(Protocol):
         """Let all connections go; what is on its way is forgotten."""
 
 
-def open_client(
-    url: str, workload: Workload, bodies: Sequence[bytes], now: Callable[[], float]
-) -> Client:
-    """The most exact client that there is for this address."""
-    make = DirectClient if urlsplit(url).scheme == "http" else GreenletClient
-    return make(url, workload, bodies, now)
+def open_client(plan: Plan, bodies: Bodies, now: Callable[[], float]) -> Client:
+    """The client that the workload asks for, and for https one that can."""
+    url, workload = plan.url, plan.workload
+    if url.endswith(SUFFIX):
+        put = None
+        if plan.store is not None:
+            from scenarios.inputs import Inputs  # brings boto3, which others do not need
+
+            put = Inputs(plan.store, workload).put
+        return AsyncClient(url, workload, bodies.body, now, put)
+    kind = workload.client
+    if isinstance(kind, Direct):
+        address = address_for(url, kind.stream)
+        if urlsplit(url).scheme == "http":
+            return DirectClient(address, workload, bodies, now)
+        kind = FastHttp(stream=kind.stream)
+    return GreenletClient(_caller(kind, url, workload), workload, bodies, now)
 
 
-class GreenletClient:
-    """A greenlet a request, for what needs TLS."""
+def _caller(kind: Kind, url: str, workload: Workload) -> Caller:
+    # Each brings a library that the others do not need.
+    if isinstance(kind, FastHttp):
+        from scenarios.fasthttp import FastHttpCaller
 
-    def __init__(
-        self, url: str, workload: Workload, bodies: Sequence[bytes], now: Callable[[], float]
-    ) -> None:
-        self._target = target(url)
-        self._bodies = bodies
-        self._now = now
-        self._headers = headers(workload)
-        self._timeout_s = workload.request_timeout_s
-        self._http = HTTPClient.from_url(
-            url,
-            concurrency=workload.max_in_flight,
-            connection_timeout=CONNECT_TIMEOUT_S,
-            network_timeout=workload.request_timeout_s,
-        )
+        return FastHttpCaller(kind, url, workload)
+    if isinstance(kind, Boto3):
+        from scenarios.aws import Boto3Caller
 
-    def send(self, index: int, answered: Callable[[Outcome], None]) -> None:
-        gevent.spawn(lambda: answered(self._post(self._bodies[index])))
+        return Boto3Caller(kind, url, workload)
+    if isinstance(kind, Function):
+        from scenarios.own import FunctionCaller
 
-    def close(self) -> None:
-        self._http.close()
+        return FunctionCaller(kind, url, workload)
+    from scenarios import oip
 
-    def _post(self, body: bytes) -> Outcome:
-        """Send ``body`` and read the answer. A failure is an outcome too: it is never raised."""
-        now, sent_s, first_byte_s = self._now, self._now(), math.nan
-        try:
-            with gevent.Timeout(self._timeout_s):
-                response = self._http.post(self._target, body, headers=self._headers)
-                first_byte_s = now()
-                content = response.read()
-        except gevent.Timeout:
-            return Outcome(now(), sent_s, first_byte_s, error="Timeout")
-        except Exception as error:  # noqa: BLE001  whatever broke is this request's outcome
-            return Outcome(now(), sent_s, first_byte_s, error=type(error).__name__)
-        return Outcome(
-            now(),
-            sent_s,
-            first_byte_s,
-            response.status_code,
-            error_code(response.status_code, str(response.get("x-amzn-errortype", ""))),
-            str(response.get("server-timing", "")),
-            len(content),
-        )
+    if isinstance(kind, TritonHttp):
+        return oip.HttpCaller(kind, url, workload)
+    assert isinstance(kind, TritonGrpc), "all others are done"
+    return oip.GrpcCaller(kind, url, workload)

@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import select
 import socket
 import struct
 import sys
@@ -14,19 +15,23 @@ import gevent
 from gevent import monkey
 
 from scenarios.answer import Answer
+from scenarios.bodies import Remainder
 from scenarios.outcome import Outcome, error_code
 
 _READ, _WRITE = 1, 2
 _BUFFER = memoryview(bytearray(256 * 1024))
 """What is read is parsed at once, so one buffer does for all connections."""
+_BUFFERS = [_BUFFER]
+_NAN = float("nan")
 
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
 _KERNEL_TIMES = sys.platform.startswith("linux") and platform.machine() in ("x86_64", "aarch64")
 
-# Locust has replaced the class by one that belongs to greenlets.
+# Locust has replaced them by what belongs to greenlets.
 _Socket: type[socket.socket] = monkey.get_original("socket", "socket")
+_Poll: type[select.poll] = monkey.get_original("select", "poll")
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Answered = Callable[[Outcome], None]
@@ -49,21 +54,26 @@ class Connection:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self._now = owner.now
         self._addresses = list(owner.addresses)
         self._answer = Answer()
         self._answered: Answered | None = None
-        self._left = memoryview(b"")
+        self._left: bytes | memoryview = b""
+        self._remainder: Remainder | None = None
         self._connected = False
         self._handles: tuple[Any, ...] = ()
-        self._sent_s = self._first_byte_s = self._received_s = float("nan")
+        self._sent_s = self._first_byte_s = self._received_s = self._connect_s = _NAN
+        self._heard = False
 
-    def post(self, message: bytes, answered: Answered) -> None:
-        """Send ``message``; ``answered`` is called once, perhaps before this returns."""
+    def post(self, message: bytes, answered: Answered, remainder: Remainder | None = None) -> None:
+        """Send ``message``, then ``remainder``; ``answered`` is called once, perhaps at once."""
         self._answered = answered
-        self._left = memoryview(message)
+        self._left = message
+        self._remainder = remainder
+        self._connect_s = self._first_byte_s = _NAN
+        self._heard = False
         self._answer.restart()
-        self._first_byte_s = float("nan")
-        self._sent_s = self._owner.now()
+        self._sent_s = self._now()
         if self._connected:
             self._send()
         else:
@@ -71,24 +81,22 @@ class Connection:
 
     def usable(self) -> bool:
         """False when the server has closed this idle connection, also if nobody has looked yet."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False  # closed, or something that nobody has asked for
+        return not self._news.poll(0)  # news is that it is closed, or says something unasked for
 
     def close(self) -> None:
         """Let the socket go; a request on its way is forgotten."""
-        self._answered = None
+        self._answered = self._remainder = None
         self._connected = False
         self._answer.close()
         self._close_socket()
 
     def fail(self, error: str) -> None:
         """End the request with ``error``, and the connection with it."""
-        self._settle(Outcome(self._owner.now(), self._sent_s, self._first_byte_s, error=error))
+        now_s = self._now()
+        connect_s = self._connect_s
+        self._settle(
+            Outcome(now_s, self._sent_s, self._first_byte_s, error=error, connect_s=connect_s)
+        )
 
     def _open(self) -> None:
         family, address = self._addresses.pop(0)
@@ -105,6 +113,8 @@ class Connection:
         self._reading = loop.io(self._socket.fileno(), _READ)
         self._writing = loop.io(self._socket.fileno(), _WRITE)
         self._handles = (self._reading, self._writing, self._socket)
+        self._news = _Poll()
+        self._news.register(self._socket, select.POLLIN)
         code = self._socket.connect_ex(address)
         if code == errno.EINPROGRESS:
             self._writing.start(self._connect_ended, (family, address))
@@ -120,6 +130,7 @@ class Connection:
             self._owner.addresses.remove(address)
             self._owner.addresses.insert(0, address)
             self._owner.connected(self)
+            self._connect_s = self._now() - self._sent_s
             self._connected = True
             self._reading.start(self._readable)
             self._send()
@@ -131,14 +142,22 @@ class Connection:
 
     def _send(self) -> None:
         try:
-            self._left = self._left[self._socket.send(self._left) :]
+            if self._left:
+                count = self._socket.send(self._left)
+                # Nearly always all of it.
+                self._left = memoryview(self._left)[count:] if count < len(self._left) else b""
+            if self._remainder is not None and not self._left:
+                self._remainder.send(self._socket.fileno())
         except BlockingIOError:
             pass
         except OSError:
             # An answer may have come before the request was whole; reading tells what happened.
-            self._left = self._left[:0]
+            self._left, self._remainder = b"", None
             self._connected = False
-        if self._left:
+        except EOFError:
+            self.fail("PayloadChanged")
+            return
+        if self._left or (self._remainder is not None and not self._remainder.done):
             if not self._writing.active:
                 self._writing.start(self._send)
         elif self._writing.active:
@@ -156,19 +175,17 @@ class Connection:
             self._owner.lost(self)
         elif count == 0:
             self._answer.end()
-            self._ended("RemoteDisconnected" if self._unheard else "IncompleteRead")
+            self._ended("IncompleteRead" if self._heard else "RemoteDisconnected")
         else:
-            if self._unheard:
+            if not self._heard:
+                self._heard = True
                 self._first_byte_s = self._received_s
-            self._answer.feed(_BUFFER[:count])
-            if self._answer.broken:
+            answer = self._answer
+            answer.feed(_BUFFER[:count])
+            if answer.broken:
                 self.fail("BadAnswer")
-            elif self._answer.complete:
+            elif answer.complete:
                 self._succeed()
-
-    @property
-    def _unheard(self) -> bool:
-        return self._first_byte_s != self._first_byte_s  # NaN
 
     def _ended(self, error: str) -> None:
         if self._answered is None:
@@ -182,39 +199,45 @@ class Connection:
         """Read into the buffer, and note when it came, as exactly as the system can tell."""
         if not _KERNEL_TIMES:
             count = self._socket.recv_into(_BUFFER)
-            self._received_s = self._owner.now()
+            self._received_s = self._now()
             return count
-        count, ancillary, _, _ = self._socket.recvmsg_into([_BUFFER], _ANCILLARY_BYTES)
+        count, ancillary, _, _ = self._socket.recvmsg_into(_BUFFERS, _ANCILLARY_BYTES)
         # In this order a pause between the two makes an answer look later, never earlier.
-        realtime_ns, now_s = time.time_ns(), self._owner.now()
+        realtime_ns, now_s = time.time_ns(), self._now()
         for _, kind, data in ancillary:
             if kind == _SO_TIMESTAMPNS:
                 seconds, nanoseconds = _TIMESPEC.unpack(data)
-                # The wall clock may be set meanwhile; time never runs backwards here.
-                now_s -= max(0, realtime_ns - seconds * 1_000_000_000 - nanoseconds) * 1e-9
-        earliest_s = self._sent_s if self._unheard else self._received_s
-        self._received_s = max(now_s, earliest_s)
+                ago_ns = realtime_ns - seconds * 1_000_000_000 - nanoseconds
+                if ago_ns > 0:  # the wall clock may be set meanwhile
+                    now_s -= ago_ns * 1e-9
+        earliest_s = self._received_s if self._heard else self._sent_s
+        # Time never runs backwards here.
+        self._received_s = now_s if now_s > earliest_s else earliest_s
         return count
 
     def _succeed(self) -> None:
-        answer = self._answer
+        answer, status = self._answer, self._answer.status
         self._settle(
             Outcome(
                 self._received_s,
                 self._sent_s,
                 self._first_byte_s,
-                answer.status,
-                error_code(answer.status, answer.error_type),
+                status,
+                error_code(status, answer.error_type) or answer.stream_error,
                 answer.server_timing,
                 answer.body_bytes,
+                self._connect_s,
             )
         )
 
     def _settle(self, outcome: Outcome) -> None:
         answered, self._answered = self._answered, None
         # A request that was not sent whole leaves the connection in the middle of it.
-        reusable = self._answer.complete and self._answer.reusable
-        self._owner.settled(self, reusable and self._connected and not self._left)
+        answer = self._answer
+        reusable = answer.complete and answer.reusable and self._connected
+        if self._left or (self._remainder is not None and not self._remainder.done):
+            reusable = False
+        self._owner.settled(self, reusable)
         assert answered is not None, "a request ends once"
         answered(outcome)
 

@@ -18,11 +18,12 @@ class Deadlines(Generic[Item]):
         self._ends: dict[Item, float] = {}
         self._loop = gevent.get_hub().loop
         self._timer = self._loop.timer(0)
+        self._resting = False
 
     def add(self, item: Item) -> None:
         self._ends[item] = time.monotonic() + self._limit_s
         # The timer is not moved when an item goes: it rings in vain at most once per limit.
-        if not self._timer.active:
+        if not self._resting:
             self._rest(self._limit_s)
 
     def discard(self, item: Item) -> None:
@@ -36,12 +37,14 @@ class Deadlines(Generic[Item]):
         self._ends.clear()
 
     def _rest(self, wait_s: float) -> None:
+        self._resting = True
         self._timer.close()
         self._timer = self._loop.timer(wait_s)
         self._timer.start(self._ring, update=True)
 
     def _ring(self) -> None:
         self._timer.stop()
+        self._resting = False
         while self._ends:
             item, end_s = next(iter(self._ends.items()))
             wait_s = end_s - time.monotonic()

@@ -18,6 +18,8 @@ from bench.clock import Clock, Member
 
 COARSE_S = 0.0012
 """What gevent's timers can be late by."""
+LONGEST_S = 3600.0
+"""A longer wait is made of several."""
 UNBROKEN = 32
 """So many moments that have passed already are answered at once; then the event loop has a turn."""
 
@@ -40,7 +42,7 @@ class Pacer:
         self._waiter: Waiter | None = None
         self._unbroken = 0
         loop = gevent.get_hub().loop
-        self._alarm = _TimerFd.create(self._wake) or _CoarseTimer(self._wake)
+        self._alarm = _TimerFd.create(self.wake) or _CoarseTimer(self.wake)
         self._bell = loop.io(member.fileno(), _READ)
         self._bell.start(self._turned)
 
@@ -50,26 +52,48 @@ class Pacer:
             self._unbroken += 1
             return
         self._unbroken = 0
-        while True:
-            self._waiter = Waiter()
-            self._alarm.set(when_s - self._clock.now())
-            self._waiter.get()
-            if self._clock.now() >= when_s:
-                return
+        self._wait(lambda: when_s)
+
+    def wait_for(self, when: Callable[[], float]) -> float:
+        """Return at the moment that ``when`` names, and which; after each `wake` it is asked anew.
+
+        It may be infinity, for a moment that is not known yet.
+        """
+        if self._unbroken < UNBROKEN and self._clock.now() >= (when_s := when()):
+            self._unbroken += 1
+            return when_s
+        self._unbroken = 0
+        return self._wait(when)
+
+    def wake(self) -> None:
+        """What `wait_for` waits for may have changed."""
+        hub = gevent.get_hub()
+        if gevent.getcurrent() is hub:
+            self._switch()
+        else:
+            hub.loop.run_callback(self._switch)
+
+    def _switch(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.switch(None)
 
     def close(self) -> None:
         """Let timer and watchers go."""
         self._alarm.close()
         self._bell.close()
 
+    def _wait(self, when: Callable[[], float]) -> float:
+        while True:
+            self._waiter = Waiter()
+            self._alarm.set(min(LONGEST_S, when() - self._clock.now()))
+            self._waiter.get()
+            if self._clock.now() >= (when_s := when()):
+                return when_s
+
     def _turned(self) -> None:
         self._member.drain()
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.switch(None)
+        self.wake()
 
 
 class _CoarseTimer:

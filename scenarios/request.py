@@ -14,6 +14,11 @@ def target(url: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
+def address_for(url: str, stream: bool) -> str:
+    """``url``, or where the same endpoint answers with a stream."""
+    return f"{url}-response-stream" if stream and url.endswith("/invocations") else url
+
+
 def headers(workload: Workload) -> dict[str, str]:
     """What the workload says of its bodies and of the answers it takes."""
     payload = workload.payload
