@@ -1,21 +1,29 @@
 """Memory and CPU that an instance may use, as far as this machine can hold it to them.
 
 Control groups of either version where this process may make them; otherwise RLIMIT_DATA, which caps
-private memory but not CPU time. What is in force is told in words, for the manifest.
+private memory, and a watchdog, which ends what holds more in all. CPU time is then not capped. What
+is in force is told in words, for the manifest.
 """
 
 import contextlib
 import os
 import sys
+import threading
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 PERIOD_US = 100_000
 """The span over which the kernel counts CPU time against the quota: its own default."""
 
 PREFIX = "weighbridge-"
+
+WATCH_S = 0.05
+"""Between two looks of the watchdog: at most so long a process holds more than it may."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +62,131 @@ class _NoGroup:
 
 
 class Rlimits:
-    """Caps private memory alone; what every Linux process may do to its children."""
+    """Caps memory as every process may do to its children.
+
+    RLIMIT_DATA stops private memory at once but does not see files that are mapped, such as
+    weights. The watchdog sees all that is resident, but only so often.
+    """
+
+    def __init__(self) -> None:
+        self._watchdog = Watchdog()
 
     def describe(self, caps: Caps) -> dict[str, str]:
         if caps.memory_mb is None:
             memory = "none asked for"
         elif sys.platform == "linux":
-            memory = f"private memory capped at {caps.memory_mb} MB (RLIMIT_DATA)"
+            memory = (
+                f"private memory capped at {caps.memory_mb} MB (RLIMIT_DATA); killed when more is "
+                f"resident, seen within {WATCH_S * 1000:.0f} ms"
+            )
         else:
-            memory = "not enforced: this system cannot cap a running process"
+            memory = (
+                f"killed when more than {caps.memory_mb} MB are resident, "
+                f"seen within {WATCH_S * 1000:.0f} ms"
+            )
         cpu = "none asked for" if caps.vcpus is None else "CPU time is not capped"
         return {"memory": memory, "cpu": cpu}
 
     def hold(self, pid: int, caps: Caps) -> Group:
-        if caps.memory_mb is not None and sys.platform == "linux":
+        if caps.memory_mb is None:
+            return _NoGroup()
+        limit = caps.memory_mb * 2**20
+        if sys.platform == "linux":
             import resource
 
-            limit = caps.memory_mb * 2**20
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
-        return _NoGroup()
+        return self._watchdog.watch(pid, limit)
+
+
+class Watchdog:
+    """A thread that kills each process whose family holds more memory than it may."""
+
+    def __init__(self) -> None:
+        self._watched: set[_Watched] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, pid: int, limit_bytes: int) -> Group:
+        """Watch the process and what it starts until it is let go."""
+        watched = _Watched(pid, limit_bytes, self)
+        with self._lock:
+            self._watched.add(watched)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+                self._thread.start()
+        return watched
+
+    def forget(self, watched: "_Watched") -> None:
+        with self._lock:
+            self._watched.discard(watched)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                watched = list(self._watched)
+                if not watched:
+                    self._thread = None
+                    return
+            for each in watched:
+                each.look()
+            time.sleep(WATCH_S)
+
+
+class _Watched:
+    def __init__(self, pid: int, limit_bytes: int, watchdog: Watchdog) -> None:
+        self._limit_bytes = limit_bytes
+        self._watchdog = watchdog
+        self._killed = False
+        self._process: psutil.Process | None = None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process = psutil.Process(pid)
+
+    def look(self) -> None:
+        """Kill the process if it holds too much."""
+        if self._process is None:
+            return
+        try:
+            if resident_bytes(self._process) > self._limit_bytes:
+                self._killed = True
+                kill_family(self._process)
+        except psutil.NoSuchProcess:
+            self._process = None
+
+    def out_of_memory(self) -> bool:
+        return self._killed
+
+    def release(self) -> None:
+        self._watchdog.forget(self)
+
+
+def resident_bytes(process: psutil.Process) -> int:
+    """What the process and all that it started hold in memory; shared pages count in each."""
+    total = int(process.memory_info().rss)
+    for child in children(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += resident_bytes(psutil.Process(child))
+    return total
+
+
+def kill_family(process: psutil.Process) -> None:
+    """SIGKILL for the process and then for all that it started."""
+    started = children(process)
+    process.kill()
+    for child in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            kill_family(psutil.Process(child))
+
+
+def children(process: psutil.Process) -> list[int]:
+    """The processes that this one started, without a walk over all of the machine's."""
+    if sys.platform != "linux":
+        return [child.pid for child in process.children()]
+    found: list[int] = []
+    for task in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
 
 
 class Cgroups:
