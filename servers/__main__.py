@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-import aiohttp
 import msgspec
 import uvicorn
 import uvloop
@@ -26,11 +25,18 @@ from bench.deployment import Deployment
 from bench.errors import USAGE, ConfigError
 from bench.events import EventLog
 from bench.process import die_with_parent
-from servers.assembly import Site, build_endpoints
+from servers.assembly import build_endpoints, contacts
+from servers.async_assembly import open_store
+from servers.async_front import AsyncFront
+from servers.asynchronous import AsyncEndpoint
 from servers.endpoint import Endpoint
 from servers.front import Front
+from servers.http_connection import HttpConnection
 from servers.instance import InstanceFailed
 from servers.limits import find_limiter
+from servers.local_store import LocalStore
+from servers.premises import Site
+from servers.s3_front import S3Front
 from servers.timers import Timers
 
 DRAIN_S = 30
@@ -60,39 +66,68 @@ async def _run(deployment: Deployment) -> None:
         signal.signal(name, asked_to_stop)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(listen(deployment.host, deployment.port))
-        site = await _site(deployment, stack)
-        endpoints, descriptions = build_endpoints(deployment, site)
+        host, port = listener.getsockname()[:2]
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        site = await _site(deployment, address, stack)
+        built = build_endpoints(deployment, site)
+        endpoints, control = built.endpoints, built.control
         for endpoint in endpoints.values():
             stack.push_async_callback(endpoint.close)
         if not await _open(list(endpoints.values()), stop):
             return
-        server = uvicorn.Server(_uvicorn_config(Front(endpoints, site.timers)))
+        for called, contact in contacts(endpoints).items():
+            built.descriptions[called]["contact"] = contact
+        asynchronous = {k: v for k, v in endpoints.items() if isinstance(v, AsyncEndpoint)}
+        app = AsyncFront(asynchronous, S3Front(site.store), Front(endpoints, site.timers, control))
+        server = _Server(_uvicorn_config(app), list(asynchronous.values()))
         serving = asyncio.create_task(server.serve([listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
-        host, port = listener.getsockname()[:2]
         if stop.is_set():  # asked between the last start and the server's own handler
             server.should_exit = True
-        line = {"address": f"http://{host}:{port}", "endpoints": descriptions}
+        line = {"address": address, "endpoints": built.descriptions}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
         await serving
 
 
-async def _site(deployment: Deployment, stack: contextlib.AsyncExitStack) -> Site:
+class _Server(uvicorn.Server):
+    """Ends the open lines of notifications first, which would hold up its end."""
+
+    def __init__(self, config: uvicorn.Config, endpoints: list[AsyncEndpoint]) -> None:
+        super().__init__(config)
+        self._endpoints = endpoints
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for endpoint in self._endpoints:
+            endpoint.finished.close()
+        await super().shutdown(sockets)
+
+
+async def _site(deployment: Deployment, address: str, stack: contextlib.AsyncExitStack) -> Site:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weighbridge-")))
     clock = Clock(Path(deployment.clock)) if deployment.clock else Clock.create(folder, False)
     events = EventLog(Path(deployment.events) if deployment.events else None)
     stack.callback(events.close)
+    metrics = EventLog(Path(deployment.metrics) if deployment.metrics else None)
+    stack.callback(metrics.close)
     timers = Timers(clock, events)
     stack.push_async_callback(timers.close)
-    connector = aiohttp.TCPConnector(limit=0)
-    session = await stack.enter_async_context(
-        aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False)
-    )
     log = Path(deployment.log) if deployment.log else folder / "instances.log"
     starts = asyncio.Semaphore(os.cpu_count() or 1)
-    return Site(folder, log, session, timers, find_limiter(), starts, deployment.seed)
+    data = Path(deployment.data) if deployment.data else folder / "data"
+    store = await open_store(deployment, data)
+    if store is None:
+        store = LocalStore(data / "objects")
+        await store.open()
+    stack.push_async_callback(store.close)
+    return Site(
+        *(folder, log, timers, find_limiter(), starts, deployment.seed),
+        data=data,
+        store=store,
+        address=address,
+        metrics=metrics,
+    )
 
 
 async def _open(endpoints: list[Endpoint], stop: asyncio.Event) -> bool:
@@ -134,9 +169,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _uvicorn_config(app: Front) -> uvicorn.Config:
+def _uvicorn_config(app: AsyncFront) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=HttpConnection,
+        interface="asgi3",
+        proxy_headers=False,
         lifespan="off",
         ws="none",
         access_log=False,

@@ -1,18 +1,34 @@
 """The runtime API over HTTP: ``POST /endpoints/{name}/invocations`` for every endpoint.
 
-A raw ASGI application: the hot path is one function long. ``GET /status`` tells how each stands.
+A raw ASGI application: the hot path is one function long. ``GET /status`` tells how each stands,
+``GET /metrics`` the same as CloudWatch would, as Prometheus text.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from servers.endpoint import Endpoint, Invocation, Served
+from servers import eventstream, lambda_api
+from servers.control import MAX_BODY_BYTES, Control
+from servers.endpoint import (
+    ColdStart,
+    Endpoint,
+    Invocation,
+    Served,
+    Streamed,
+    StreamEnded,
+    StreamingEndpoint,
+)
+from servers.prometheus import CONTENT_TYPE, exposition
 from servers.timers import Timers
 from servers.wire import (
+    CLOSED_SESSION_ID,
     CUSTOM_ATTRIBUTES,
-    VARIANT,
+    NEW_SESSION_ID,
+    STREAM_ACCEPT,
+    STREAM_CONTENT_TYPE,
     Answer,
     ApiError,
     check_headers,
@@ -32,16 +48,47 @@ log = logging.getLogger(__name__)
 MAX_HELD_BYTES = 2 * 2**30
 """Most bytes of request bodies held at once; beyond it ServiceUnavailable."""
 
+RETURNED = (CUSTOM_ATTRIBUTES, NEW_SESSION_ID, CLOSED_SESSION_ID)
+"""Headers of the container that reach the caller."""
+
 _NOT_FOUND = ApiError(404, "UnknownOperationException", "POST /endpoints/{name}/invocations")
+
+
+class _Room:
+    """How much of all requests' bodies is held."""
+
+    held_bytes = 0
+
+
+class _Held:
+    """What @contextmanager would give, at a third of its cost: it is on every request's path."""
+
+    __slots__ = ("_bytes", "_room")
+
+    def __init__(self, room: _Room, held_bytes: int) -> None:
+        self._room = room
+        self._bytes = held_bytes
+
+    def __enter__(self) -> None:
+        self._room.held_bytes += self._bytes
+
+    def __exit__(self, *_: object) -> None:
+        self._room.held_bytes -= self._bytes
 
 
 class Front:
     """Routes requests to endpoints and words their outcomes as SageMaker does."""
 
-    def __init__(self, endpoints: dict[str, Endpoint], timers: Timers) -> None:
+    def __init__(
+        self,
+        endpoints: dict[str, Endpoint],
+        timers: Timers,
+        control: Control | None = None,
+    ) -> None:
         self._endpoints = endpoints
+        self._control = control or Control()
         self._timers = timers
-        self._held_bytes = 0
+        self._room = _Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange."""
@@ -49,50 +96,86 @@ class Front:
         request_id = new_request_id()
         began_s = self._timers.now()
         try:
-            answer = await self._route(scope, receive, request_id, began_s)
+            answer = await self._route(scope, (receive, send), request_id, began_s)
         except ApiError as error:
             answer = error.answer()
         except Exception:  # the API's answer to a fault of ours is InternalFailure
             log.exception("request %s failed", request_id)
             answer = internal_failure().answer()
-        await _send(send, answer, request_id)
+        if answer is not None:
+            await _send(send, answer, request_id)
 
     async def _route(
-        self, scope: Scope, receive: Receive, request_id: str, began_s: float
-    ) -> Answer:
+        self, scope: Scope, channels: tuple[Receive, Send], request_id: str, began_s: float
+    ) -> Answer | None:
+        """The answer; None when it has been sent already."""
+        receive, send = channels
         match (scope["method"], scope["path"].split("/")[1:]):
+            case ("POST", ["endpoints", name, "invocations"]):
+                endpoint, headers = self._endpoint(name), _headers(scope)
+                with self._holding(endpoint, headers):
+                    body = await self._body(receive, endpoint, headers, request_id)
+                    served = await endpoint.invoke(Invocation(body, headers, request_id, began_s))
+                return _successful(served, self._timers.now() - began_s)
+            case ("POST", ["endpoints", name, "invocations-response-stream"]):
+                endpoint, headers = self._endpoint(name), _headers(scope)
+                if not isinstance(endpoint, StreamingEndpoint):
+                    raise _unsupported(name)
+                if STREAM_ACCEPT in headers:
+                    headers["accept"] = headers[STREAM_ACCEPT]
+                with self._holding(endpoint, headers):
+                    body = await self._body(receive, endpoint, headers, request_id)
+                    invocation = Invocation(body, headers, request_id, began_s)
+                    async with endpoint.stream(invocation) as streamed:
+                        total_s = self._timers.now() - began_s
+                        head = _stream_head(streamed, total_s, request_id)
+                        await _send_stream(receive, send, head, streamed)
+                return None
+            case ("POST", ["endpoints", name, "async-invocations"]):
+                self._endpoint(name)
+                raise _unsupported(name)
+            case ("POST", [""]):
+                return await self._controlled(scope, receive)
             case ("GET", ["status"]):
                 return self._status()
-            case ("POST", ["endpoints", name, "invocations"]):
-                headers = {
-                    key.decode("latin-1"): value.decode("latin-1")
-                    for key, value in scope["headers"]
-                }
-                served = await self._invoke(self._endpoint(name), headers, (receive, request_id))
-                return _successful(served, self._timers.now() - began_s)
-            case ("POST", ["endpoints", name, "invocations-response-stream" | "async-invocations"]):
-                self._endpoint(name)
-                raise validation_error(f"Endpoint {name} does not support this kind of invocation.")
+            case ("POST", [lambda_api.VERSION, "functions", name, "invocations"]):
+                return await self._function(name, scope, receive, request_id)
+            case ("GET", ["metrics"]):
+                return Answer(200, exposition(self._endpoints), {"content-type": CONTENT_TYPE})
         raise _NOT_FOUND
 
-    async def _invoke(
-        self, endpoint: Endpoint, headers: dict[str, str], request: tuple[Receive, str]
-    ) -> Served:
-        receive, request_id = request
+    async def _controlled(self, scope: Scope, receive: Receive) -> Answer:
+        order = await _read_body(receive, MAX_BODY_BYTES)
+        return await self._control.answer(_headers(scope).get("x-amz-target", ""), order)
+
+    async def _function(self, name: str, scope: Scope, receive: Receive, request_id: str) -> Answer:
+        function, headers = lambda_api.function_named(name, self._endpoints), _headers(scope)
+        began_s = self._timers.now()
+        with self._holding(function, headers):
+            body = await self._body(receive, function, headers, request_id)
+            try:
+                served = await function.invoke(Invocation(body, headers, request_id, began_s))
+            except ApiError as error:
+                return lambda_api.function_error(error)
+        return _successful(served, self._timers.now() - began_s)
+
+    def _holding(self, endpoint: Endpoint, headers: dict[str, str]) -> "_Held":
+        """Room for the request's body; ServiceUnavailable when there is none."""
         # A body in chunks may become as large as the limit.
         largest = int(headers.get("content-length", endpoint.payload_max_bytes))
         held = min(largest, endpoint.payload_max_bytes)
-        if self._held_bytes + held > MAX_HELD_BYTES:
+        if self._room.held_bytes + held > MAX_HELD_BYTES:
             raise unavailable("Too many large requests are open at once. Try again.")
-        self._held_bytes += held
-        try:
-            body = await _read_body(receive, endpoint.payload_max_bytes)
-            check_headers(headers)
-            if body is None:
-                raise endpoint.oversize(request_id)
-            return await endpoint.invoke(Invocation(body, headers, request_id))
-        finally:
-            self._held_bytes -= held
+        return _Held(self._room, held)
+
+    async def _body(
+        self, receive: Receive, endpoint: Endpoint, headers: dict[str, str], request_id: str
+    ) -> bytes:
+        body = await _read_body(receive, endpoint.payload_max_bytes)
+        check_headers(headers, endpoint.name)
+        if body is None:
+            raise endpoint.oversize(request_id)
+        return body
 
     def _endpoint(self, name: str) -> Endpoint:
         if name not in self._endpoints:
@@ -104,29 +187,100 @@ class Front:
         return Answer(200, json.dumps(status).encode(), {"content-type": "application/json"})
 
 
+def _headers(scope: Scope) -> dict[str, str]:
+    return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+
+
+def _unsupported(name: str) -> ApiError:
+    return validation_error(f"Endpoint {name} does not support this kind of invocation.")
+
+
 def _successful(served: Served, total_s: float) -> Answer:
     headers = {
         "content-type": served.answer.headers.get("content-type", "application/octet-stream"),
-        "x-amzn-invoked-production-variant": VARIANT,
+        "x-amzn-invoked-production-variant": served.variant,
         "server-timing": _server_timing(served, total_s),
     }
-    if CUSTOM_ATTRIBUTES in served.answer.headers:
-        headers[CUSTOM_ATTRIBUTES] = served.answer.headers[CUSTOM_ATTRIBUTES]
+    for name in RETURNED:
+        if name in served.answer.headers:
+            headers[name] = served.answer.headers[name]
     return Answer(200, served.answer.body, headers)
 
 
 def _server_timing(served: Served, total_s: float) -> str:
     """The parts of the answer's time, in milliseconds (W3C Server-Timing)."""
     cold = served.cold
-    started_s = cold.placement_s + cold.wait_s + cold.startup.setup_s if cold else 0.0
+    started_s = cold.modelled_s + cold.wait_s + cold.startup.setup_s if cold else 0.0
     overhead_s = max(0.0, total_s - served.model_s - started_s)
     parts = [f"model;dur={served.model_s * 1e3:.3f}", f"overhead;dur={overhead_s * 1e3:.3f}"]
     if cold:
-        parts.append(f'placement;dur={cold.placement_s * 1e3:.3f};desc="modelled"')
-        parts.append(f'wait;dur={cold.wait_s * 1e3:.3f};desc="for a core of this machine"')
-        parts.append(f"setup;dur={cold.startup.setup_s * 1e3:.3f}")
+        parts += _cold_parts(cold)
     parts.append(f'instance;desc="{served.instance}"')
     return ", ".join(parts)
+
+
+def _cold_parts(cold: ColdStart) -> list[str]:
+    """The sums that SageMaker's caller feels, then what is in them, named ``sum.part``."""
+    startup = cold.startup
+    spans = (
+        ("placement", cold.modelled_s, "modelled"),
+        ("wait", cold.wait_s, "for a core of this machine"),
+        ("setup", startup.setup_s, ""),
+        ("placement.machine", cold.placement_s, "modelled"),
+        ("placement.pull", cold.pull_s, "modelled"),
+        ("placement.retry", cold.retry_s, "modelled"),
+        ("setup.process", startup.process_s, ""),
+        ("setup.import", startup.import_s, ""),
+        ("setup.load", startup.load_s, ""),
+        ("setup.warmup", startup.warmup_s, ""),
+    )
+    return [
+        f"{name};dur={value_s * 1e3:.3f}" + (f';desc="{what}"' if what else "")
+        for name, value_s, what in spans
+    ]
+
+
+def _stream_head(streamed: Streamed, total_s: float, request_id: str) -> dict[str, str]:
+    """Headers of a streamed answer. Its Server-Timing is that of the model's head."""
+    overhead_s = max(0.0, total_s - streamed.model_s)
+    model_type = streamed.headers.get("content-type", "application/octet-stream")
+    return {
+        "content-type": eventstream.CONTENT_TYPE,
+        STREAM_CONTENT_TYPE: model_type,
+        "x-amzn-invoked-production-variant": streamed.variant,
+        "x-amzn-requestid": request_id,
+        "server-timing": f"model;dur={streamed.model_s * 1e3:.3f}, "
+        f'overhead;dur={overhead_s * 1e3:.3f}, instance;desc="{streamed.instance}"',
+        **{name: streamed.headers[name] for name in RETURNED if name in streamed.headers},
+    }
+
+
+async def _send_stream(
+    receive: Receive, send: Send, head: dict[str, str], streamed: Streamed
+) -> None:
+    """The head, and a frame for each piece of the model's answer until it ends or the caller."""
+    watch = asyncio.ensure_future(_until_gone(receive))
+    watch.add_done_callback(lambda _: streamed.abort())
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": _encoded(head)})
+        try:
+            async for piece in streamed.chunks:
+                frame = eventstream.part(piece)
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+            last = b""
+        except StreamEnded as ended:
+            last = eventstream.exception("ModelStreamError", str(ended), ended.code)
+        except Exception:
+            log.exception("a streamed answer failed")
+            last = eventstream.exception("InternalStreamFailure", "An internal failure occurred.")
+        await send({"type": "http.response.body", "body": last})
+    finally:
+        watch.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read_body(receive: Receive, limit_bytes: int) -> bytes | None:
@@ -146,7 +300,9 @@ async def _read_body(receive: Receive, limit_bytes: int) -> bytes | None:
             chunks.append(message.get("body", b""))
         else:
             chunks.clear()
-    return b"".join(chunks) if size <= limit_bytes else None
+    if size > limit_bytes:
+        return None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _send(send: Send, answer: Answer, request_id: str) -> None:
@@ -155,6 +311,11 @@ async def _send(send: Send, answer: Answer, request_id: str) -> None:
         "x-amzn-requestid": request_id,
         "content-length": str(len(answer.body)),
     }
-    encoded = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": _encoded(headers)}
+    )
     await send({"type": "http.response.body", "body": answer.body})
+
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import aiohttp
+import psutil
 
-from servers.limits import Caps, Group, Limiter
+from servers.channel import Broken, Call, Channel, Stream
+from servers.limits import Caps, Group, Limiter, resident_bytes
 from servers.profile import Profile
-from servers.wire import CUSTOM_ATTRIBUTES, Answer
+from servers.wire import FORWARDED, Answer
 
 PING_INTERVAL_S = 0.02
 
@@ -27,10 +28,15 @@ ENDING_S = 0.5
 
 LAST_WORD = "model server: "
 """How the line begins in which a model server says why it ends."""
-MAX_READ_BYTES = 1_000_000
+NO_MEMORY = ("MemoryError", "can't allocate memory", "Cannot allocate memory")
+"""Words of an error that says that there was no more memory: Python's, torch's, the system's."""
 
-FORWARDED = ("content-type", "accept", CUSTOM_ATTRIBUTES)
-"""Request headers that reach the container; SageMaker strips those that its API does not define."""
+MAX_READ_BYTES = 1_000_000
+MAX_PING_BYTES = 64 * 1024
+CONNECT_TIMEOUT_S = 0.25
+"""Of options whose profile names none."""
+
+MODEL_SERVER = (sys.executable, "-m", "servers.model_server")
 
 
 class InstanceFailed(Exception):
@@ -42,16 +48,31 @@ class InvocationTimeout(Exception):
 
 
 class InstanceLost(Exception):
-    """The connection to the container broke before the answer was complete."""
+    """The connection to the container broke before the answer was complete.
+
+    ``sent``: after the request had left; without it another instance may be asked.
+    ``status``: of an answer that had begun, else 0.
+    """
+
+    def __init__(self, reason: str, sent: bool = True, status: int = 0) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        self.status = status
 
 
 @dataclass(frozen=True)
 class Startup:
-    """How long a start took, in seconds. ``import_s`` and ``load_s`` as the container tells."""
+    """How long a start took, in seconds; all but ``setup_s`` as the container tells."""
 
     setup_s: float
     import_s: float
     load_s: float
+    warmup_s: float = 0.0
+
+    @property
+    def process_s(self) -> float:
+        """The rest: the process spawned, its server started, the first /ping answered."""
+        return max(0.0, self.setup_s - self.import_s - self.load_s - self.warmup_s)
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,8 @@ class InstanceSpec:
     caps: Caps
     threads: int = 1
     environment: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = MODEL_SERVER
+    """What to run; anything that keeps the container contract."""
 
 
 class Instance(Protocol):
@@ -83,15 +106,23 @@ class Instance(Protocol):
     async def kill(self) -> None: ...
 
 
+class Replica(Instance, Protocol):
+    """What a persistent endpoint asks of an instance beside."""
+
+    async def ping(self) -> bool: ...
+    async def stream(self, body: bytes, headers: dict[str, str]) -> Stream: ...
+
+
 class ProcessInstance:
     """A container as a process of this machine, on a loopback port."""
 
-    def __init__(self, name: str, spec: InstanceSpec, session: aiohttp.ClientSession) -> None:
+    def __init__(self, name: str, spec: InstanceSpec) -> None:
         self.name = name
         self._spec = spec
-        self._session = session
+        self.address = ""
+        """Where it is reached, when it has been started."""
+        self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._url = ""
         self._log_begin = 0
         self._group: Group | None = None
         self._out_of_memory = False
@@ -103,12 +134,14 @@ class ProcessInstance:
     async def start(self) -> Startup:
         """Spawn the process and wait until it is healthy; InstanceFailed when it is not in time."""
         port = _free_port()
-        self._url = f"http://127.0.0.1:{port}"
+        connect_s = self._spec.profile.get("connect_timeout_s", CONNECT_TIMEOUT_S)
+        self.address = f"http://127.0.0.1:{port}"
+        self._channel = Channel("127.0.0.1", port, connect_s)
         began = time.monotonic()
         with self._spec.log.open("ab") as log:
             self._log_begin = log.tell()
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "servers.model_server"),
+                *self._spec.command,
                 env=self._environment(port),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -127,28 +160,38 @@ class ProcessInstance:
         except BaseException:
             await self.stop()
             raise
-        return Startup(time.monotonic() - began, parts.get("import", 0.0), parts.get("load", 0.0))
+        told = (parts.get(name, 0.0) for name in ("import", "load", "warmup"))
+        return Startup(time.monotonic() - began, *told)
 
     async def invoke(self, body: bytes, headers: dict[str, str], limit: int) -> Answer:
         """Send one request; an answer above ``limit`` bytes is cut off at one byte more."""
-        kept = {name: headers[name] for name in FORWARDED if name in headers}
-        timeout = aiohttp.ClientTimeout(total=self._spec.profile["invocation_timeout_s"])
+        call = Call("POST", "/invocations", _forwarded(headers), body)
         try:
-            async with self._session.post(
-                f"{self._url}/invocations",
-                data=body,
-                headers=kept,
-                timeout=timeout,
-                # The caller's own choice, or none: aiohttp must not add a Content-Type.
-                skip_auto_headers=("content-type", "accept"),
-            ) as response:
-                content = await _read(response, limit)
-                answered = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, content, answered)
+            return await self._reached().ask(
+                call, limit, self._spec.profile["invocation_timeout_s"]
+            )
         except TimeoutError:
             raise InvocationTimeout from None
-        except aiohttp.ClientError as error:
-            raise InstanceLost(await self._why_lost(error)) from error
+        except Broken as broken:
+            raise await self._lost(broken) from broken
+
+    async def stream(self, body: bytes, headers: dict[str, str]) -> Stream:
+        """Send one request; the answer's head, its body to be read as it comes."""
+        call = Call("POST", "/invocations", _forwarded(headers), body)
+        try:
+            return await self._reached().open(call, self._spec.profile["stream_timeout_s"])
+        except TimeoutError:
+            raise InvocationTimeout from None
+        except Broken as broken:
+            raise await self._lost(broken) from broken
+
+    async def ping(self) -> bool:
+        """Whether ``/ping`` answers 200 in its time."""
+        try:
+            answer = await self._ping()
+        except (Broken, TimeoutError):
+            return False
+        return answer.status == 200
 
     async def ended(self) -> int:
         """Wait for the process to end by itself; its exit status."""
@@ -179,7 +222,18 @@ class ProcessInstance:
         await self._process.wait()
         self._release()
 
+    def resident_bytes(self) -> int:
+        """What its process holds in memory; 0 when it is gone."""
+        if self._process is None:
+            return 0
+        try:
+            return resident_bytes(psutil.Process(self._process.pid))
+        except psutil.Error:
+            return 0
+
     def _release(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
         if self._group is not None:
             self._out_of_memory = self._group.out_of_memory()
             self._group.release()
@@ -187,15 +241,25 @@ class ProcessInstance:
 
     async def _healthy(self) -> dict[str, float]:
         """The parts of the start, in seconds, when /ping has answered 200."""
-        timeout = aiohttp.ClientTimeout(total=self._spec.profile["ping_timeout_s"])
         while True:
             if not self.alive:
                 raise InstanceFailed(self._why_ended())
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self._session.get(f"{self._url}/ping", timeout=timeout) as response:
-                    if response.status == 200:
-                        return server_timing(response.headers.get("server-timing", ""))
+            with contextlib.suppress(Broken, TimeoutError):
+                answer = await self._ping()
+                if answer.status == 200:
+                    return server_timing(answer.headers.get("server-timing", ""))
             await asyncio.sleep(PING_INTERVAL_S)
+
+    async def _ping(self) -> Answer:
+        limit_s = self._spec.profile["ping_timeout_s"]
+        return await self._reached().ask(Call("GET", "/ping"), MAX_PING_BYTES, limit_s)
+
+    def _reached(self) -> Channel:
+        assert self._channel is not None, "it has been started"
+        return self._channel
+
+    async def _lost(self, broken: Broken) -> InstanceLost:
+        return InstanceLost(await self._why_lost(broken), broken.sent, broken.status)
 
     async def _why_lost(self, error: Exception) -> str:
         """Why the connection broke: the process's end, if it has ended."""
@@ -218,7 +282,10 @@ class ProcessInstance:
             log.seek(self._log_begin)
             said = log.read(MAX_READ_BYTES).decode("utf-8", "replace").splitlines()
         words = [line.removeprefix(LAST_WORD) for line in said if line.startswith(LAST_WORD)]
-        return words[-1] if words else f"its process ended with exit status {status}"
+        last = words[-1] if words else f"its process ended with exit status {status}"
+        if self._spec.caps.memory_mb is not None and any(each in last for each in NO_MEMORY):
+            return f"it needs more than its memory size of {self._spec.caps.memory_mb} MB ({last})"
+        return last
 
     def _environment(self, port: int) -> dict[str, str]:
         threads = str(self._spec.threads)
@@ -248,13 +315,8 @@ def server_timing(header: str) -> dict[str, float]:
     return parts
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > limit:
-            return bytes(content[: limit + 1])
-    return bytes(content)
+def _forwarded(headers: dict[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in FORWARDED if name in headers}
 
 
 def _free_port() -> int:

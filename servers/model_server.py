@@ -11,10 +11,9 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +21,9 @@ from bench.errors import ConfigError
 from bench.process import die_with_parent
 
 if TYPE_CHECKING:
-    from servers.model_app import LoadedModel, Startup
+    from servers.batcher import Batcher
+    from servers.loading import Loaded, Wanted
+    from servers.model_app import App
 
 GRACE_S = 28
 """Seconds to finish what it holds after SIGTERM; SageMaker sends SIGKILL after 30."""
@@ -31,6 +32,7 @@ KEEP_ALIVE_S = 75
 """Seconds that an idle connection stays open: longer than its clients keep theirs."""
 
 FAILED_TO_LOAD = 1
+ANY_LENGTH_MB = 100_000
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,28 @@ class Settings:
     max_payload_bytes: int  # SAGEMAKER_MAX_PAYLOAD_IN_MB, 100
     threads: int | None  # WEIGHBRIDGE_THREADS, else OMP_NUM_THREADS; None: the library decides
     parent_pid: int | None  # WEIGHBRIDGE_PARENT_PID: die when it does
+    device: str = "auto"  # WEIGHBRIDGE_DEVICE, auto: auto, cpu, cuda or cuda:N
+    max_batch: int = 32  # WEIGHBRIDGE_MAX_BATCH, 32: most calls computed at once; 1 is none
+    max_delay_s: float = 0.0  # WEIGHBRIDGE_MAX_DELAY_US, 0: longest wait for more, in microseconds
+    max_waiting: int = 1000  # WEIGHBRIDGE_MAX_WAITING, 1000: calls held at once; beyond it 503
+    timeout_s: float = 60.0  # SAGEMAKER_MODEL_SERVER_TIMEOUT, 60: for one answer, in seconds
+    model_name: str = "model"  # WEIGHBRIDGE_MODEL_NAME: what the Open Inference Protocol calls it
+    oip_host: str = "127.0.0.1"  # WEIGHBRIDGE_OIP_HOST, 127.0.0.1
+    oip_port: int | None = None  # WEIGHBRIDGE_OIP_PORT: that protocol's HTTP on a port of its own
+    grpc_port: int | None = None  # WEIGHBRIDGE_GRPC_PORT: its gRPC; without it there is none
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Parse and check; ConfigError names the variable, its value and what it may be."""
+        from servers.device import check_device
         from servers.program import program_name
 
-        _check_device(environment.get("WEIGHBRIDGE_DEVICE", "auto"))
+        device = environment.get("WEIGHBRIDGE_DEVICE") or "auto"
+        check_device(device)
         threads = _number(environment, "WEIGHBRIDGE_THREADS", (1, 4096))
         mebibytes = _number(environment, "SAGEMAKER_MAX_PAYLOAD_IN_MB", (0, 100_000), 100)
+        # Batch transform's 0 means bodies of any length.
+        mebibytes = mebibytes or ANY_LENGTH_MB
         return cls(
             port=_number(environment, "SAGEMAKER_BIND_TO_PORT", (1, 65535), 8080) or 0,
             host=environment.get("WEIGHBRIDGE_BIND_HOST") or "127.0.0.1",
@@ -64,6 +79,29 @@ class Settings:
             max_payload_bytes=(mebibytes or 0) << 20,
             threads=threads or _number(environment, "OMP_NUM_THREADS", (1, 4096)),
             parent_pid=_number(environment, "WEIGHBRIDGE_PARENT_PID", (1, 2**31 - 1)),
+            device=device,
+            max_batch=_number(environment, "WEIGHBRIDGE_MAX_BATCH", (1, 4096), 32) or 0,
+            max_delay_s=(_number(environment, "WEIGHBRIDGE_MAX_DELAY_US", (0, 10**6), 0) or 0)
+            / 1e6,
+            max_waiting=_number(environment, "WEIGHBRIDGE_MAX_WAITING", (1, 10**6), 1000) or 0,
+            timeout_s=_number(environment, "SAGEMAKER_MODEL_SERVER_TIMEOUT", (1, 3600), 60) or 0,
+            model_name=environment.get("WEIGHBRIDGE_MODEL_NAME") or "model",
+            oip_host=environment.get("WEIGHBRIDGE_OIP_HOST") or "127.0.0.1",
+            oip_port=_number(environment, "WEIGHBRIDGE_OIP_PORT", (1, 65535)),
+            grpc_port=_number(environment, "WEIGHBRIDGE_GRPC_PORT", (1, 65535)),
+        )
+
+    def wanted(self) -> "Wanted":
+        """What is to be loaded, and how."""
+        from servers.loading import Wanted
+
+        return Wanted(
+            self.model_dir,
+            self.program,
+            self.default_accept,
+            self.threads,
+            self.device,
+            self.max_batch,
         )
 
 
@@ -71,82 +109,82 @@ def main() -> NoReturn:
     """Load the model, serve until told to stop, and leave without a slow teardown."""
     # What is imported from here on is part of a cold start, and is measured as such.
     start = time.perf_counter()
+    gc.disable()  # nothing that is imported is garbage; looking for it takes a tenth of the time
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         # While it loads it holds nothing. uvicorn puts these back and raises the signal again.
         signal.signal(number, lambda *_, status=status: _leave(status))
     try:
         settings = Settings.from_environment(os.environ)
         die_with_parent(settings.parent_pid)
-        listener = _bound(settings)
+        listeners = _bound(settings)
         model_thread = ThreadPoolExecutor(1, "model")
-        loaded, startup = _load(settings, model_thread, start)
-        listener.listen(2048)
+        from servers.loading import load
+
+        loaded = load(settings.wanted(), model_thread, start)
+        app, grpc_server = _fronts(loaded, settings, _batcher(loaded, settings, model_thread))
+        for listener in listeners:
+            listener.listen(2048)
     except ConfigError as error:
         _give_up(str(error))
     except OSError as error:
         _give_up(f"port {settings.port} cannot be opened: {error}. Free it or name another.")
-    _serve(loaded, startup, settings, (listener, model_thread))
+    _serve(app, listeners)
+    if grpc_server is not None:
+        grpc_server.stop(GRACE_S).wait()
     _leave(0)
 
 
-def _load(
-    settings: Settings, model_thread: ThreadPoolExecutor, start: float
-) -> tuple["LoadedModel", "Startup"]:
-    """The model, and the seconds of each part; a failure is a ConfigError, traceback on stderr."""
-    if settings.threads is not None:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = str(settings.threads)
-    import uvicorn  # noqa: F401 - needed later, but here its time counts as import
+def _batcher(loaded: "Loaded", settings: Settings, model_thread: ThreadPoolExecutor) -> "Batcher":
+    """The queue in front of the model, at work."""
+    from servers.batcher import Batcher, Policy
 
-    from servers.handlers import load_handlers
-    from servers.model_app import LoadedModel, Startup
-
-    code = settings.model_dir / "code" / settings.program
-    try:
-        stage = f"{code} cannot be imported"
-        handlers = load_handlers(settings.model_dir, settings.program, settings.default_accept)
-        imported = time.perf_counter()
-
-        # All of the model's life is in its thread: pools of threads belong to their maker.
-        stage = "model_fn failed"
-        model_thread.submit(_limit_torch, settings.threads).result()
-        model = model_thread.submit(handlers.load_model, settings.model_dir).result()
-        loaded = time.perf_counter()
-
-        stage = "model_warmup_fn failed"
-        model_thread.submit(
-            _limit_torch, settings.threads
-        ).result()  # model_fn may have imported it
-        model_thread.submit(handlers.warm_up, settings.model_dir, model).result()
-    except ConfigError:
-        raise
-    except (Exception, SystemExit) as error:
-        traceback.print_exc()
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{stage}: {type(error).__name__}: {reason}") from error
-    warm = time.perf_counter()
-    # Without this a full collection walks every object of the user's libraries: 90 ms with torch.
-    gc.collect()
-    gc.freeze()
-    return LoadedModel(handlers, model), Startup(imported - start, loaded - imported, warm - loaded)
+    joins = loaded.engine.batching.way is not None
+    policy = Policy(
+        settings.max_batch if joins else 1,
+        settings.max_delay_s,
+        settings.max_waiting,
+        settings.timeout_s,
+    )
+    batcher = Batcher(loaded.engine, policy, loaded.engine.device.ahead)
+    batcher.start(model_thread)
+    return batcher
 
 
-def _serve(
-    loaded: "LoadedModel",
-    startup: "Startup",
-    settings: Settings,
-    means: tuple[socket.socket, ThreadPoolExecutor],
-) -> None:
+def _fronts(loaded: "Loaded", settings: Settings, batcher: "Batcher") -> tuple["App", Any]:
+    """The HTTP application, and the gRPC server at work beside it if a port is given for it."""
+    from servers.model_app import Served, make_app
+
+    spools = loaded.engine.handlers.streams
+    served = Served(batcher, loaded.startup, settings.max_payload_bytes, spools)
+    if loaded.signature is None:
+        return make_app(served), None
+    from servers.oip_http import OpenInference
+    from servers.open_inference import OpenModel
+
+    executions = loaded.engine.executions
+    model = OpenModel(settings.model_name, loaded.signature, settings.max_batch, executions)
+    grpc_server = None
+    if settings.grpc_port is not None:
+        from servers.oip_grpc import serve_grpc
+
+        address = f"{settings.oip_host}:{settings.grpc_port}"
+        grpc_server = serve_grpc(address, model, batcher, settings.max_payload_bytes)
+    limit = settings.max_payload_bytes
+    open_inference = OpenInference(model, batcher, limit)
+    return make_app(replace(served, open_inference=open_inference)), grpc_server
+
+
+def _serve(app: "App", listeners: list[socket.socket]) -> None:
     import uvicorn
 
-    from servers.model_app import make_app
+    from servers.http_connection import HttpConnection
 
-    listener, model_thread = means
     config = uvicorn.Config(
-        make_app(loaded, model_thread, startup, settings.max_payload_bytes),
-        http="httptools",
+        app,
+        http=HttpConnection,
         loop="uvloop",
         ws="none",
+        proxy_headers=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,
@@ -157,34 +195,29 @@ def _serve(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=listeners)
 
 
-def _limit_torch(threads: int | None) -> None:
-    torch: Any = sys.modules.get("torch")  # never imported for its own sake
-    if torch is None:
-        return
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if torch.get_num_interop_threads() != 1:
-        try:
-            torch.set_num_interop_threads(1)
-        except RuntimeError:  # the user's code has set it, or has started that pool already
-            return
+def _bound(settings: Settings) -> list[socket.socket]:
+    """Sockets that have their ports but refuse connections until they listen."""
+    names = "SAGEMAKER_BIND_TO_PORT or WEIGHBRIDGE_BIND_HOST"
+    listeners = [_socket(settings.host, settings.port, socket.SO_REUSEADDR, names)]
+    if settings.oip_port is not None:
+        # The instances of an endpoint share this one.
+        names = "WEIGHBRIDGE_OIP_PORT or WEIGHBRIDGE_OIP_HOST"
+        listeners.append(_socket(settings.oip_host, settings.oip_port, socket.SO_REUSEPORT, names))
+    return listeners
 
 
-def _bound(settings: Settings) -> socket.socket:
-    """A socket that has the port but refuses connections until it listens."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _socket(host: str, port: int, option: int, names: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, option, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"{settings.host}:{settings.port} cannot be bound: {error}. "
-            "Set SAGEMAKER_BIND_TO_PORT or WEIGHBRIDGE_BIND_HOST to what is free."
+            f"{host}:{port} cannot be bound: {error}. Set {names} to what is free."
         ) from error
     return listener
 
@@ -203,14 +236,6 @@ def _number(
     if not low <= value <= high:
         raise ConfigError(f"{name} is {text!r}: set a whole number from {low} to {high}.")
     return value
-
-
-def _check_device(device: str) -> None:
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (
-        ":" in device and (kind != "cuda" or not number.isdecimal())
-    ):
-        raise ConfigError(f"WEIGHBRIDGE_DEVICE is {device!r}: set auto, cpu, cuda or cuda:N.")
 
 
 def _give_up(reason: str) -> NoReturn:

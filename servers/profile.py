@@ -1,5 +1,6 @@
 """Limits and delays of an option as data: each value with its unit, its basis and its source."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -7,7 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from bench.errors import ConfigError
-from bench.target import Serverless, Target, mode_of
+from bench.target import Async, Serverless, Target, mode_of
+from servers.store import location
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +33,10 @@ class Profile(Struct, frozen=True):
         value = self.entries[name].value
         assert not isinstance(value, list), f"{name} is a list"
         return value
+
+    def get(self, name: str, default: float) -> float:
+        """The number called ``name``, or ``default`` where the option has none."""
+        return self[name] if name in self.entries else default
 
     def choices(self, name: str) -> list[float]:
         """The list called ``name``."""
@@ -62,6 +68,8 @@ def profile_for(target: Target) -> Profile:
     profile = Profile(profile.mode, entries)
     if isinstance(target, Serverless):
         _check_serverless(target, profile)
+    if isinstance(target, Async):
+        _check_async(target)
     return profile
 
 
@@ -85,14 +93,69 @@ def _replaced(profile: Profile, name: str, value: float) -> Entry:
 
 
 def _check_serverless(target: Serverless, profile: Profile) -> None:
-    sizes = [int(size) for size in profile.choices("memory_sizes_mb")]
+    mode = profile.mode
+    if "memory_sizes_mb" in profile.entries:
+        sizes: Sequence[int] = [int(size) for size in profile.choices("memory_sizes_mb")]
+        allowed = f"choose one of {', '.join(map(str, sizes))}"
+    else:
+        sizes = range(int(profile["memory_min_mb"]), int(profile["memory_max_mb"]) + 1)
+        allowed = f"choose from {sizes[0]} to {sizes[-1]}"
     if target.memory_mb not in sizes:
-        raise ConfigError(
-            f"serverless.memory_mb = {target.memory_mb}: "
-            f"choose one of {', '.join(map(str, sizes))}."
-        )
+        raise ConfigError(f"{mode}.memory_mb = {target.memory_mb}: {allowed}.")
     limit = int(profile["max_concurrency_limit"])
-    if not 1 <= target.max_concurrency <= limit:
+    most = target.max_concurrency
+    if not 1 <= most <= limit:
+        raise ConfigError(f"{mode}.max_concurrency = {most}: choose from 1 to {limit}.")
+    _check_units(target, f"{mode}.provisioned")
+
+
+def _check_units(target: Serverless, key: str) -> None:
+    """Never more environments kept ready than requests are let in."""
+    scaling = target.provisioned_scaling
+    asked = {f"{key}_concurrency": target.provisioned_concurrency}
+    asked |= {f"{key}_scaling.max_units": scaling.max_units} if scaling else {}
+    asked |= {f"{key}_schedule: units": each.units for each in target.provisioned_schedule}
+    for name, units in asked.items():
+        if units > target.max_concurrency:
+            raise ConfigError(
+                f"{name} = {units}: at most max_concurrency, which is {target.max_concurrency}."
+            )
+    if scaling is None:
+        return
+    if not scaling.min_units <= target.provisioned_concurrency <= scaling.max_units:
         raise ConfigError(
-            f"serverless.max_concurrency = {target.max_concurrency}: choose from 1 to {limit}."
+            f"{key}_scaling from {scaling.min_units} to {scaling.max_units} units: set "
+            f"provisioned_concurrency, now {target.provisioned_concurrency}, to one of these."
         )
+
+
+def _check_async(target: Async) -> None:
+    if target.max_concurrency is not None and not 1 <= target.max_concurrency <= 1000:
+        raise ConfigError(
+            f"async.max_concurrency = {target.max_concurrency}: choose from 1 to 1000."
+        )
+    if target.max_instances < target.min_instances:
+        raise ConfigError(
+            f"async.max_instances = {target.max_instances} is less than min_instances = "
+            f"{target.min_instances}. Raise it."
+        )
+    paths = [("output_path", target.output_path)]
+    paths += [("failure_path", target.failure_path)] if target.failure_path else []
+    for key, path in paths:
+        try:
+            location(f"{path}/object")
+        except ValueError as error:
+            raise ConfigError(f"async.{key}: {error}. Write s3://bucket/prefix.") from None
+    for key, topic in (
+        ("success_topic", target.success_topic),
+        ("error_topic", target.error_topic),
+    ):
+        if topic and not topic.startswith(("arn:aws:sns:", "http://", "https://", "file:")):
+            raise ConfigError(
+                f"async.{key} = {topic!r}: give the ARN of an SNS topic, an http(s) address or "
+                "file:PATH."
+            )
+        if topic.startswith("arn:") and not target.sns_url:
+            raise ConfigError(f"async.{key} is an SNS topic: give async.sns_url, too.")
+    if target.backlog_url and not target.backlog_url.startswith("nats://"):
+        raise ConfigError(f"async.backlog_url = {target.backlog_url!r}: write nats://HOST:PORT.")

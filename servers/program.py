@@ -40,7 +40,14 @@ def check_functions(names: Iterable[str], where: str) -> None:
     names = set(names)
     if "model_fn" not in names:
         raise ConfigError(f"{where} defines no model_fn(model_dir). Add it: it loads the model.")
-    if "transform_fn" in names:
+    if "transform_stream_fn" in names:
+        both = [name for name in ("transform_fn", *STAGES) if name in names]
+        if both:
+            raise ConfigError(
+                f"{where} defines transform_stream_fn and {', '.join(both)}. Keep "
+                "transform_stream_fn, or the other functions, not both."
+            )
+    elif "transform_fn" in names:
         both = [name for name in STAGES if name in names]
         if both:
             raise ConfigError(

@@ -1,85 +1,293 @@
-"""Real-time: a persistent endpoint. One instance, kept running."""
+"""Real-time: a persistent endpoint of production variants, each with instances of its own."""
 
 import asyncio
 import contextlib
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
-from servers.endpoint import Invocation, Means, Served, call_model, instance_names
-from servers.instance import Instance, InstanceFailed
-from servers.wire import ApiError, content_too_long, throttled, unavailable
-
-RESTART_DELAY_S = 1.0
+from bench.scaling import TargetTracking
+from bench.target import ProvisionedScaling
+from servers.branch import Branch
+from servers.channel import Broken, Stream
+from servers.endpoint import Invocation, Served, Streamed, StreamEnded, good_answer
+from servers.endpoint_config import EndpointConfig
+from servers.endpoint_operations import Change
+from servers.instance import Replica
+from servers.layout import MAX_INSTANCES, Blueprint
+from servers.metrics import Book, Outcome
+from servers.rollout import Rollout, planned
+from servers.routing import choose_weighted, shadow_share
+from servers.scaling_operations import INSTANCES
+from servers.sessions import NEW_SESSION, Sessions
+from servers.wire import (
+    SESSION_ID,
+    TARGET_VARIANT,
+    TIMED_OUT,
+    Answer,
+    ApiError,
+    content_too_long,
+    model_error,
+    validation_error,
+)
 
 
 class RealtimeEndpoint:
-    """Sends every request to one instance, and starts it again when it ends by itself."""
+    """Sends each request to a variant by weight, and there to an instance in service."""
 
-    def __init__(self, name: str, means: Means) -> None:
-        self.name = name
-        self.payload_max_bytes = int(means.profile["payload_max_bytes"])
-        self._means = means
-        self._timers = means.timers
-        self._new_name = instance_names("instance")
-        self._instance: Instance | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._outstanding = 0
+    dimension = INSTANCES
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.name = blueprint.name
+        self.payload_max_bytes = int(blueprint.means.profile["payload_max_bytes"])
+        self.branches, self._shadow = blueprint.branches(blueprint.plans())
+        self._blueprint = blueprint
+        self._luck = random.Random(f"{blueprint.means.seed}-variants")
+        """Chooses variants, and what the shadow sees."""
+        self._timers = blueprint.means.timers
+        self._sessions = Sessions()
+        self._rollout: Rollout | None = None
+        self._leaving: list[Branch] = []
+
+    @property
+    def books(self) -> list[Book]:
+        """The metrics of each variant, the shadow's too."""
+        return list(self._blueprint.books.values())
 
     async def open(self) -> None:
-        """Start the instance; InstanceFailed when it does not become healthy."""
-        instance = await self._start()
-        self._keeper = asyncio.create_task(self._keep(instance))
+        """Start the instances; InstanceFailed when one does not become healthy."""
+        await asyncio.gather(*(branch.open() for branch in self._all()))
 
     async def invoke(self, invocation: Invocation) -> Served:
-        """The instance's answer; ServiceUnavailable while there is none."""
-        instance = self._instance
-        if instance is None or not instance.alive:
-            raise unavailable(f"Endpoint {self.name} has no healthy instance. Try again.")
-        if self._outstanding >= self._means.profile["max_outstanding"]:
-            raise throttled()
-        self._outstanding += 1
-        try:
-            with self._timers.working():
-                answer, model_s = await call_model(
-                    self.name, instance, invocation, self.payload_max_bytes
+        """An instance's answer; the API's errors for everything else."""
+        branch, home = self._choose(invocation)
+        self._copy(branch, invocation)
+        return await self._invoke(branch, home, invocation)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, invocation: Invocation) -> AsyncIterator[Streamed]:
+        """An instance's answer as it comes; errors before its head as in `invoke`."""
+        if invocation.headers.get(SESSION_ID) == NEW_SESSION:
+            raise validation_error("A session cannot be opened by a streamed invocation.")
+        branch, home = self._choose(invocation)
+        self._copy(branch, invocation)
+
+        def ask(replica: Replica) -> Awaitable[Stream]:
+            return replica.stream(invocation.body, invocation.headers)
+
+        with branch.metered(invocation.began_s) as outcome:
+            turn = await branch.ask(self.name, home, ask)
+            stream, began = turn.value, time.perf_counter() - turn.model_s
+            try:
+                if not 200 <= stream.status < 300:
+                    await self._refused(stream)
+                yield Streamed(
+                    headers=stream.headers,
+                    instance=turn.slot.replica.name,
+                    variant=branch.name,
+                    model_s=turn.model_s,
+                    chunks=_pieces(stream, outcome),
+                    abort=stream.abort,
                 )
-            return Served(answer, instance.name, model_s)
-        finally:
-            self._outstanding -= 1
+                outcome.model_s = time.perf_counter() - began
+            finally:
+                stream.abort()
+                branch.replicas.give_back(turn.slot)
 
     async def close(self) -> None:
-        """Stop the instance, letting it finish what it holds."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-        if self._instance is not None:
-            await self._instance.stop()
-            self._timers.note("instance_stopped", instance=self._instance.name, reason="closed")
+        """Stop the instances, letting each finish what it holds."""
+        if self._rollout is not None:
+            await self._rollout.stop()
+        await asyncio.gather(*(branch.close() for branch in self._all()))
+        for book in self.books:
+            book.close()
 
     def oversize(self, _: str) -> ApiError:
         return content_too_long(self.payload_max_bytes)
 
     def status(self) -> dict[str, int]:
-        running = int(self._instance is not None and self._instance.alive)
-        return {"instances": running, "in_flight": self._outstanding, "backlog": 0}
+        fresh = self._rollout.fresh if self._rollout else ()
+        running = [*self._all(), *fresh, *self._leaving]
+        return {
+            "instances": sum(branch.replicas.running for branch in running),
+            "in_flight": sum(branch.replicas.outstanding for branch in self.branches),
+            "backlog": 0,
+        }
 
-    async def _start(self) -> Instance:
-        instance = self._means.new_instance(self._new_name())
-        with self._timers.working():
-            startup = await instance.start()
-        self._instance = instance
-        self._timers.note("instance_started", instance=instance.name, setup_s=startup.setup_s)
-        return instance
+    @property
+    def settled(self) -> bool:
+        """Whether each variant has the instances that are wanted."""
+        return all(
+            branch.replicas.in_service == branch.replicas.desired for branch in self.branches
+        )
 
-    async def _keep(self, instance: Instance) -> None:
-        """Start another instance whenever the one there is has ended."""
-        while True:
-            status = await instance.ended()
-            self._timers.note(
-                "instance_stopped", instance=instance.name, reason=f"ended with status {status}"
-            )
-            while not instance.alive:
-                try:
-                    instance = await self._start()
-                except InstanceFailed as failure:
-                    self._timers.note("instance_failed", reason=str(failure))
-                    await asyncio.sleep(RESTART_DELAY_S)
+    def configuration(self) -> dict[str, Any]:
+        """What CreateEndpointConfig would be told to make it."""
+        kind = self._blueprint.target.instance_type
+
+        def shown(branch: Branch) -> dict[str, Any]:
+            return {
+                "VariantName": branch.name,
+                "ModelName": branch.model,
+                "InstanceType": kind,
+                "InitialInstanceCount": branch.count,
+                "InitialVariantWeight": branch.weight,
+                "RoutingConfig": {"RoutingStrategy": branch.replicas.routing},
+            }
+
+        found = {"ProductionVariants": [shown(branch) for branch in self.branches]}
+        return found | ({"ShadowProductionVariants": [shown(self._shadow)]} if self._shadow else {})
+
+    def describe(self) -> dict[str, Any]:
+        """Its variants as ``DescribeEndpoint`` shows them."""
+
+        def shown(branch: Branch) -> dict[str, Any]:
+            return {
+                "VariantName": branch.name,
+                "CurrentWeight": branch.weight,
+                "DesiredWeight": branch.weight,
+                "CurrentInstanceCount": branch.replicas.in_service,
+                "DesiredInstanceCount": branch.replicas.desired,
+            }
+
+        found = {"ProductionVariants": [shown(branch) for branch in self.branches]}
+        return found | ({"ShadowProductionVariants": [shown(self._shadow)]} if self._shadow else {})
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Change weights and counts of variants; ValidationError before any change.
+
+        What is removed finishes what it holds.
+        """
+        known = {branch.name: branch for branch in self.branches}
+        weights = {branch.name: branch.weight for branch in self.branches}
+        for change in changes:
+            if change.variant_name not in known:
+                raise self._no_variant(change.variant_name)
+            if change.serverless_update_config is not None:
+                raise validation_error(f"Variant {change.variant_name} is not serverless.")
+            if change.desired_instance_count == 0:
+                raise validation_error("DesiredInstanceCount is 0: give 1 or more.")
+            if change.desired_weight is not None:
+                weights[change.variant_name] = change.desired_weight
+        if not any(weights.values()):
+            raise validation_error("At least one variant needs a weight above 0.")
+        for branch in self.branches:
+            branch.weight = weights[branch.name]
+        for change in changes:
+            if change.desired_instance_count is not None:
+                known[change.variant_name].replicas.resize(change.desired_instance_count)
+
+    def renew(self, config: EndpointConfig, retain: bool, done: Callable[[str], None]) -> None:
+        """Start the instances of ``config``, move the traffic to them, let the old ones go.
+
+        When one does not become healthy, all stays as it was.
+        """
+        current = self.branches if retain else []
+        plans = planned(config, current, self._blueprint.target.routing)
+        branches, shadow = self._blueprint.branches(plans)
+        fresh = branches + ([shadow] if shadow else [])
+        rollout = self._rollout = Rollout(fresh, self._timers)
+
+        def finished(failure: str) -> None:
+            self._rollout = None
+            self._blueprint.forget_all_but(branch.name for branch in self._all())
+            done(failure)
+
+        async def switch() -> None:
+            self._leaving = self._all()
+            self.branches, self._shadow = branches, shadow
+            rollout.fresh = ()
+            await asyncio.gather(*(branch.close("endpoint updated") for branch in self._leaving))
+            self._leaving = []
+
+        rollout.begin(switch, finished)
+
+    def follow(self, variant: str, policy: TargetTracking | ProvisionedScaling | None) -> None:
+        """Let the variant's instances follow ``policy`` from now on, or nothing."""
+        assert not isinstance(policy, ProvisionedScaling), "that is for environments"
+        branch = next((each for each in self.branches if each.name == variant), None)
+        if branch is None:
+            raise self._no_variant(variant)
+        if policy is not None and policy.max_count > MAX_INSTANCES:
+            raise validation_error(f"MaxCapacity is {policy.max_count}: at most {MAX_INSTANCES}.")
+        self._blueprint.scalings[variant] = policy
+        if branch.autoscaler is not None:
+            branch.autoscaler.close()
+        branch.autoscaler = self._blueprint.autoscaler(variant, branch.replicas)
+        if policy is not None:  # its bounds hold at once
+            desired = branch.replicas.desired
+            held = max(policy.min_count, min(policy.max_count, desired))
+            if held != desired:
+                branch.replicas.resize(held)
+
+    def _all(self) -> list[Branch]:
+        return self.branches + ([self._shadow] if self._shadow else [])
+
+    def _no_variant(self, name: str) -> ApiError:
+        return validation_error(f"Endpoint {self.name} has no production variant {name}.")
+
+    def _choose(self, invocation: Invocation) -> tuple[Branch, str | None]:
+        """The named variant, the session's, or one by weight; and the session's instance."""
+        variant, home = self._sessions.place(invocation.headers) or (None, None)
+        if variant and all(branch.name != variant for branch in self.branches):
+            # an update took it away
+            variant, home = None, None
+        named = invocation.headers.get(TARGET_VARIANT)
+        if named is not None and named != variant:
+            variant, home = named, None
+        if variant is not None:
+            for branch in self.branches:
+                if branch.name == variant:
+                    return branch, home
+            raise self._no_variant(variant)
+        if len(self.branches) == 1:
+            return self.branches[0], None
+        weights = [branch.weight for branch in self.branches]
+        return self.branches[choose_weighted(weights, self._luck)], None
+
+    def _copy(self, branch: Branch, invocation: Invocation) -> None:
+        """Send the shadow a copy, if it is to have one; its answer goes nowhere."""
+        shadow = self._shadow
+        if shadow and self._luck.random() < shadow_share(shadow.weight, branch.weight):
+            self._timers.start(self._discarded(shadow, invocation))
+
+    async def _discarded(self, shadow: Branch, invocation: Invocation) -> None:
+        with contextlib.suppress(ApiError):  # its metrics keep how it ended
+            await self._invoke(shadow, None, invocation)
+
+    async def _invoke(self, branch: Branch, home: str | None, invocation: Invocation) -> Served:
+        def ask(replica: Replica) -> Awaitable[Answer]:
+            return replica.invoke(invocation.body, invocation.headers, self.payload_max_bytes)
+
+        with branch.metered(invocation.began_s) as outcome:
+            turn = await branch.ask(self.name, home, ask)
+            name = turn.slot.replica.name
+            branch.replicas.give_back(turn.slot)
+            answer = good_answer(self.name, turn.value, self.payload_max_bytes)
+            outcome.model_s = turn.model_s
+        self._sessions.follow(answer.headers, (branch.name, name))
+        return Served(answer, name, turn.model_s, variant=branch.name)
+
+    async def _refused(self, stream: Stream) -> None:
+        """ModelError for an answer that is an error."""
+        try:
+            body = await stream.read(self.payload_max_bytes)
+        except (Broken, TimeoutError):
+            raise model_error(self.name, stream.status, None) from None
+        good_answer(self.name, Answer(stream.status, body), self.payload_max_bytes)
+
+
+async def _pieces(stream: Stream, outcome: Outcome) -> AsyncGenerator[bytes, None]:
+    """The pieces of the answer; StreamEnded when they do not come to a good end."""
+    try:
+        async with contextlib.aclosing(stream.chunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    except TimeoutError:
+        outcome.broke_off = True
+        raise StreamEnded("ModelInvocationTimeExceeded", TIMED_OUT) from None
+    except Broken as broken:
+        outcome.broke_off = True
+        reason = f"The container closed the connection: {broken}."
+        raise StreamEnded("StreamBroken", reason) from broken

@@ -9,7 +9,6 @@ from pathlib import Path
 import orjson
 
 from bench.errors import ConfigError
-from servers.archive import read_member
 
 MAX_BYTES = 64 * 10**6
 NAME = "samples.json"
@@ -34,6 +33,8 @@ def samples(model_path: Path) -> list[bytes]:
 
 def _read(model_path: Path) -> bytes | None:
     if not model_path.is_dir():
+        from servers.archive import read_member  # not in a model server's cold start
+
         return read_member(model_path, NAME, MAX_BYTES)
     path = model_path / NAME
     if not path.is_file():

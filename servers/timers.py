@@ -37,6 +37,7 @@ class Timers:
         self._order = itertools.count()
         self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._awaiting_load: list[Callable[[float], None]] = []
         self._loop.add_reader(self._member.fileno(), self._woken)
 
     def now(self) -> float:
@@ -54,19 +55,54 @@ class Timers:
         self._arm()
         return timer
 
-    async def sleep(self, delay_s: float) -> None:
-        """Wait on the clock alone, inside `working`: what waits here does not hold the clock."""
+    def when_load_begins(self, callback: Callable[[float], None]) -> None:
+        """Tell ``callback`` when the load begins: at once, and now, where none is awaited."""
+        begin_s = self.clock.load_begin_s
+        if math.isnan(begin_s):
+            self._awaiting_load.append(callback)
+            self._member.update(work=1)  # the clock is not turned before the callback is done
+        else:
+            callback(begin_s if math.isfinite(begin_s) else self.now())
+
+    async def sleep(self, delay_s: float, sleepers: set[Callable[[], None]] | None = None) -> None:
+        """Wait on the clock alone, inside `working`: what waits here does not hold the clock.
+
+        Meanwhile ``sleepers`` has a function that ends the wait at once.
+        """
         done: asyncio.Future[None] = self._loop.create_future()
 
         def wake() -> None:
+            if woken.is_set():
+                return
+            woken.set()
             # Work begins before the timer is off the account, so no jump can come between.
             self._member.update(work=1, parked=-1)
             if not done.done():
                 done.set_result(None)
 
-        self.call_at(self.now() + delay_s, wake)
+        woken = asyncio.Event()
+        timer = self.call_at(self.now() + delay_s, wake)
         self._member.update(work=-1, parked=1)
+        with _listed(sleepers, wake):
+            await done
+        timer.cancel()
+
+    async def rest(self, delay_s: float) -> None:
+        """As `sleep`, but on behalf of no request: what waits for it is parked by its owner."""
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def wake() -> None:
+            self._member.update(work=1)
+            if not done.done():
+                done.set_result(None)
+
+        self.call_at(self.now() + delay_s, wake)
+        self._member.update(work=-1)
         await done
+
+    def park(self, requests: int) -> None:
+        """So many more requests (fewer if negative) wait here for a moment on the clock alone."""
+        self._member.update(parked=requests)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -77,12 +113,13 @@ class Timers:
         finally:
             self._member.update(work=-1)
 
-    def start(self, work: Coroutine[None, None, None]) -> None:
+    def start(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
         """Run ``work`` beside the caller; it is on the account from this moment to its end."""
         self._member.update(work=1)
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     async def close(self) -> None:
         """End what was started, call back no more, leave the clock."""
@@ -99,6 +136,11 @@ class Timers:
 
     def _woken(self) -> None:
         self._member.drain()
+        if self._awaiting_load and not math.isnan(begin_s := self.clock.load_begin_s):
+            callbacks, self._awaiting_load = self._awaiting_load, []
+            for callback in callbacks:
+                callback(begin_s)
+                self._member.update(work=-1)
         self._arm()
 
     def _fire(self) -> None:
@@ -119,3 +161,15 @@ class Timers:
         if self._heap:
             self._alarm = self._loop.call_later(max(0.0, next_s - self.now()), self._fire)
         self._member.update(next_s=next_s)
+
+
+@contextmanager
+def _listed(sleepers: set[Callable[[], None]] | None, wake: Callable[[], None]) -> Iterator[None]:
+    if sleepers is None:
+        yield
+        return
+    sleepers.add(wake)
+    try:
+        yield
+    finally:
+        sleepers.discard(wake)

@@ -1,6 +1,7 @@
 """SageMaker's runtime API on the wire: names of headers, bodies of errors."""
 
 import json
+import random
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,17 @@ REGION = "us-east-1"
 VARIANT = "AllTraffic"
 
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+SESSION_ID = "x-amzn-sagemaker-session-id"
+NEW_SESSION_ID = "x-amzn-sagemaker-new-session-id"
+CLOSED_SESSION_ID = "x-amzn-sagemaker-closed-session-id"
+TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+STREAM_ACCEPT = "x-amzn-sagemaker-accept"
+STREAM_CONTENT_TYPE = "x-amzn-sagemaker-content-type"
 
 HEADER_LIMITS = {
     "content-type": 1024,
     "accept": 1024,
+    STREAM_ACCEPT: 1024,
     CUSTOM_ATTRIBUTES: 1024,
     "x-amzn-sagemaker-target-model": 1024,
     "x-amzn-sagemaker-target-variant": 63,
@@ -25,6 +33,15 @@ HEADER_LIMITS = {
     "x-amzn-sagemaker-prefix-aware-id": 64,
 }
 """The headers that `InvokeEndpoint` defines, with the longest value of each."""
+
+FORWARDED = (
+    "content-type",
+    "accept",
+    CUSTOM_ATTRIBUTES,
+    SESSION_ID,
+    "x-amzn-sagemaker-inference-id",
+)
+"""Those that reach the container; SageMaker strips what its API does not define."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,18 @@ def content_too_long(limit_bytes: int) -> ApiError:
     return ApiError(413, "413", f"HTTP content length exceeded {limit_bytes} bytes.")
 
 
+def request_too_large(limit_bytes: int) -> ApiError:
+    """413: as AWS Lambda words it."""
+    text = f"Request must be smaller than {limit_bytes} bytes for the InvokeFunction operation"
+    return ApiError(413, "RequestTooLargeException", text)
+
+
+def too_many_requests() -> ApiError:
+    """429: as AWS Lambda words it."""
+    reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+    return ApiError(429, "TooManyRequestsException", "Rate Exceeded.", Reason=reason, Type="User")
+
+
 def throttled() -> ApiError:
     """400 with a null message, as the service sends it."""
     return ApiError(400, "ThrottlingException", None)
@@ -95,15 +124,21 @@ def internal_failure() -> ApiError:
     return ApiError(500, "InternalFailure", "An internal failure occurred. See the server's log.")
 
 
-def model_error(endpoint: str, status: int, message: str) -> ApiError:
-    """424: the container answered with an error (``status``), or not at all (0)."""
+def model_error(endpoint: str, status: int, message: str | None) -> ApiError:
+    """424: the container answered with an error (``status``), or not at all (0).
+
+    Without a ``message`` the body of its error could not be read.
+    """
     kind = "client" if 400 <= status < 500 else "server"
     stream = (
         f"https://{REGION}.console.aws.amazon.com/cloudwatch/home?region={REGION}"
         f"#logEventViewer:group=/aws/sagemaker/Endpoints/{endpoint}"
     )
+    said = "and could not load the entire response body"
+    if message is not None:
+        said = f'with message "{message}"'
     text = (
-        f'Received {kind} error ({status}) from primary with message "{message}". '
+        f"Received {kind} error ({status}) from primary {said}. "
         f"See {stream} in account {ACCOUNT} for more information."
     )
     return (NoModelAnswer if status == 0 else ApiError)(
@@ -111,7 +146,7 @@ def model_error(endpoint: str, status: int, message: str) -> ApiError:
         "ModelError",
         text,
         OriginalStatusCode=status,
-        OriginalMessage=message,
+        OriginalMessage=message or "",
         LogStreamArn=f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint}",
     )
 
@@ -124,13 +159,40 @@ TIMED_OUT = (
 
 def new_request_id() -> str:
     """An id in the form of ``x-amzn-RequestId``."""
-    return str(uuid.uuid4())
+    text = f"{_luck.getrandbits(128):032x}"  # a random UUID, at a third of what uuid4 takes
+    third, fourth = "4" + text[13:16], _VARIANT[text[16]] + text[17:20]
+    return f"{text[:8]}-{text[8:12]}-{third}-{fourth}-{text[20:]}"
 
 
-def check_headers(headers: dict[str, str]) -> None:
-    """ValidationError when a header that the API defines is longer than it may be."""
-    for name, limit in HEADER_LIMITS.items():
-        value = headers.get(name, "")
+_luck = random.Random(uuid.uuid4().int)
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
+
+UNSUPPORTED = {
+    "x-amzn-sagemaker-target-model": "is not a multi-model endpoint; leave out TargetModel",
+    "x-amzn-sagemaker-target-container-hostname": (
+        "is not a multi-container endpoint with direct invocation; leave out "
+        "TargetContainerHostname"
+    ),
+    "x-amzn-sagemaker-inference-component": (
+        "has no inference components; leave out InferenceComponentName"
+    ),
+    "x-amzn-sagemaker-enable-explanations": ("has no explainer; leave out EnableExplanations"),
+}
+"""Headers of kinds of endpoints that there are none of here."""
+
+
+def check_headers(headers: dict[str, str], endpoint: str = "") -> None:
+    """ValidationError for a header of the API that is too long, unprintable or not for this one."""
+    for name in headers.keys() & HEADER_LIMITS.keys():
+        value, limit = headers[name], HEADER_LIMITS[name]
+        if name in UNSUPPORTED:
+            raise validation_error(f"Endpoint {endpoint} {UNSUPPORTED[name]}.")
+        if not (value.isascii() and value.isprintable()):
+            raise validation_error(
+                f"1 validation error detected: Value at '{name}' failed to satisfy constraint: "
+                "Member must be printable ASCII"
+            )
         if len(value) > limit:
             raise validation_error(
                 f"1 validation error detected: Value at '{name}' failed to satisfy constraint: "

@@ -24,6 +24,14 @@ BATCH = 64
 HELD_OUT = 360
 SAMPLES = 64
 MIN_ACCURACY = 0.97
+SIGNATURE = {
+    "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 64]}],
+    "outputs": [
+        {"name": "label", "datatype": "INT64", "shape": [-1]},
+        {"name": "probability", "datatype": "FP32", "shape": [-1]},
+    ],
+    "library": "torch",
+}
 
 _PROGRAM = Path(__file__).parent / "code" / "inference.py"
 _PACKAGES = ("torch", "numpy", "scikit-learn", "safetensors")
@@ -73,6 +81,7 @@ def _write(folder: Path) -> None:
     save_file(model.state_dict(), folder / "model.safetensors")
     metrics = {"accuracy": accuracy, "trained_on": len(train_labels), "held_out": len(labels)}
     (folder / "metrics.json").write_bytes(orjson.dumps(metrics))
+    (folder / "signature.json").write_bytes(orjson.dumps(SIGNATURE))
     pairs = zip(images[:SAMPLES].int().tolist(), labels[:SAMPLES].tolist(), strict=True)
     samples = [{"body": body, "label": label} for body, label in pairs]
     (folder / "samples.json").write_bytes(orjson.dumps(samples))

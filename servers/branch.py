@@ -1,0 +1,101 @@
+"""A variant that runs: its share of the requests, its instances, its metrics."""
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from servers.autoscaler import Autoscaler
+from servers.endpoint import no_answer
+from servers.instance import InstanceLost, InvocationTimeout, Replica
+from servers.metrics import Book, Outcome
+from servers.replicas import Replicas, Slot
+from servers.timers import Timers
+from servers.wire import ApiError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Turn(Generic[T]):
+    """What an instance gave. Its place is to be given back to the replicas."""
+
+    slot: Slot
+    value: T
+    model_s: float
+
+
+@dataclass(eq=False)
+class Branch:
+    """A production variant, or a shadow."""
+
+    name: str
+    weight: float
+    count: int
+    """Instances to begin with."""
+    model: str
+    """The name under which its model is known."""
+    replicas: Replicas
+    book: Book
+    autoscaler: Autoscaler | None
+    timers: Timers
+
+    async def open(self) -> None:
+        """Start the instances; InstanceFailed when one does not become healthy."""
+        await self.replicas.open(self.count)
+
+    async def launch(self) -> None:
+        """The same while the endpoint serves: instances have to be placed first."""
+        await self.replicas.launch(self.count)
+
+    async def close(self, reason: str = "closed") -> None:
+        """Stop them, letting each finish what it holds."""
+        if self.autoscaler is not None:
+            self.autoscaler.close()
+        await self.replicas.close(reason)
+
+    @contextlib.contextmanager
+    def metered(self, began_s: float) -> Iterator[Outcome]:
+        """Real work for one request, written into the metrics."""
+        self.book.begin(self.timers.now(), self.replicas.in_service)
+        if self.autoscaler is not None:
+            self.autoscaler.wake()
+        outcome = Outcome(began_s)
+        asked = time.perf_counter()
+        try:
+            with self.timers.working():
+                yield outcome
+        except ApiError as error:
+            status = error.fields.get("OriginalStatusCode")
+            if status is not None:
+                outcome.status, outcome.model_s = status, time.perf_counter() - asked
+            raise
+        finally:
+            self.book.end(self.timers.now(), outcome)
+
+    async def ask(
+        self, endpoint: str, home: str | None, question: Callable[[Replica], Awaitable[T]]
+    ) -> Turn[T]:
+        """Ask one instance, ``home`` if it is in service; ModelError when it does not answer.
+
+        Where the request could not even be sent, another one is asked.
+        """
+        tried: list[Slot] = []
+        while True:
+            slot = self.replicas.take(tried, home)
+            began = time.perf_counter()  # the loop's own clock counts whole milliseconds
+            try:
+                return Turn(slot, await question(slot.replica), time.perf_counter() - began)
+            except InvocationTimeout as error:
+                self.replicas.give_back(slot)
+                raise no_answer(endpoint, error) from error
+            except InstanceLost as error:
+                self.replicas.give_back(slot)
+                self.replicas.suspect(slot)
+                if error.sent:
+                    raise no_answer(endpoint, error) from error
+                tried.append(slot)
+            except BaseException:
+                self.replicas.give_back(slot)
+                raise

@@ -1,0 +1,258 @@
+"""One connection of our servers: what uvicorn serves with, in place of its own protocol.
+
+It is on the path of every request, so it does less: an answer leaves in one write, a connection
+has one timer, and a small request that is complete may be answered by a plain call (``direct``)
+instead of a task.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+import uvicorn
+from uvicorn.server import ServerState
+
+from servers.exchange import SMALL_BYTES, STATUS_LINES, Exchange, Headers
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Most bytes of a request before its body."""
+
+_DIGITS = 5
+_KNOWN_TARGETS = 256
+
+Direct = Callable[[Exchange], None]
+
+
+class HttpConnection(asyncio.Protocol):
+    """What ``uvicorn.Config(http=…)`` takes; the methods named ``on_…`` are called by the parser.
+
+    An application with an attribute ``direct`` names by it the paths to which a POST that says its
+    length, at most SMALL_BYTES, is answered by that call once it is complete.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        del app_state
+        if not config.loaded:
+            config.load()
+        self.loop = _loop or asyncio.get_event_loop()
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.template: dict[str, Any] = {}
+        self._app = cast(Any, config.loaded_app)
+        self._direct: Mapping[bytes, Direct] = getattr(config.app, "direct", {})
+        self._keep_alive_s = config.timeout_keep_alive
+        self._state = server_state
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchanges: deque[Exchange] = deque()
+        self._incoming: Exchange | None = None
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._length: bytes | None = None
+        self._expects = False
+        self._head_bytes = 0
+        self._in_head = True
+        self._idle_since_s = self.loop.time()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._paused: asyncio.Future[None] | None = None
+        self._closing = False
+
+    def more_headers(self) -> Headers:
+        """Those that the server puts into every answer."""
+        return cast(Headers, self._state.default_headers)
+
+    async def drained(self) -> None:
+        """Return when the caller has taken enough of what was written."""
+        if self._paused is not None:
+            await asyncio.shield(self._paused)
+
+    def read_on(self, on: bool) -> None:
+        """Take more from the socket, or no more for now."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if on and len(self._exchanges) < 2 and not transport.is_reading():
+            transport.resume_reading()
+        elif not on and transport.is_reading():
+            transport.pause_reading()
+
+    def finished(self) -> None:
+        """The first request has been answered: the next one's turn."""
+        answered = self._exchanges.popleft()
+        if not answered.keep_alive:
+            self.transport.close()
+            return
+        self._idle_since_s = self.loop.time()
+        if self._exchanges:
+            self.loop.call_soon(self._begin, self._exchanges[0])
+        self.read_on(True)
+
+    def shutdown(self) -> None:
+        """uvicorn's word that the server stops: what is under way is still answered."""
+        self._closing = True
+        if not self._exchanges:
+            self.transport.close()
+        else:
+            self._exchanges[-1].keep_alive = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not of asyncio's class.
+        self.transport = cast(asyncio.Transport, transport)
+        self._state.connections.add(cast(Any, self))
+        self.template = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "scheme": "http",
+            "root_path": "",
+            "client": transport.get_extra_info("peername"),
+            "server": transport.get_extra_info("sockname"),
+        }
+        self._idle_timer = self.loop.call_later(self._keep_alive_s, self._check_idle)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._state.connections.discard(cast(Any, self))
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self.resume_writing()
+        for exchange in self._exchanges:
+            exchange.gone = True
+            exchange.wake()
+        self._exchanges.clear()
+        del self._parser
+
+    def pause_writing(self) -> None:
+        self._paused = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # we offer no other protocol, and have answered as if it had not been asked for
+        except httptools.HttpParserError:
+            self._refuse(400, b"Invalid HTTP request received.")
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, b"The request's headers are over %d bytes." % MAX_HEAD_BYTES)
+
+    def on_message_begin(self) -> None:
+        self._target, self._headers, self._head_bytes = b"", [], 0
+        self._length, self._expects, self._in_head = None, False, True
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-length":
+            self._length = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self._expects = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.transport.is_closing():
+            return
+        parser = self._parser
+        self._in_head = False
+        method = parser.get_method().decode("ascii")
+        exchange = self._incoming = Exchange(self, method, self._headers)
+        version = parser.get_http_version()
+        if version != "1.1":
+            exchange.version = version
+        if self._closing or version == "1.0" or not parser.should_keep_alive():
+            exchange.keep_alive = False
+        if self._expects:
+            exchange.expects = True
+        elif method == "POST" and self._length is not None:
+            # The parser has checked that it is a number.
+            small = len(self._length) <= _DIGITS and int(self._length) <= SMALL_BYTES
+            exchange.handler = self._direct.get(self._target) if small else None
+        if exchange.handler is None:
+            exchange.target = _parsed(self._target)
+        self._exchanges.append(exchange)
+        if len(self._exchanges) > 1:
+            self.read_on(False)  # pipelined: one after the other
+        elif exchange.handler is None:
+            self._begin(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        if self._incoming is not None and not self._incoming.finished:
+            self._incoming.received(body)
+
+    def on_message_complete(self) -> None:
+        exchange, self._incoming = self._incoming, None
+        self._in_head = True
+        self._head_bytes = 0
+        if exchange is None or exchange.finished:
+            return
+        exchange.whole = True
+        if exchange.handler is None:
+            exchange.wake()
+        elif self._exchanges[0] is exchange:
+            exchange.answer(exchange.handler)
+
+    def start(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Answer in a task, which the server waits for when it stops."""
+        task = self.loop.create_task(answering)
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def _begin(self, exchange: Exchange) -> None:
+        if exchange.handler is None:
+            exchange.start(self._app)
+        elif exchange.whole and not exchange.gone:
+            exchange.answer(exchange.handler)
+
+    def _refuse(self, status: int, text: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._exchanges:  # they are answered first, and nothing after them
+            self._exchanges[-1].keep_alive = False
+            self.transport.pause_reading()
+            return
+        head = b"content-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINES[status] + head % len(text) + text)
+        self.transport.close()
+
+    def _check_idle(self) -> None:
+        left_s = self._idle_since_s + self._keep_alive_s - self.loop.time()
+        if left_s <= 0 and not self._exchanges:
+            self.transport.close()
+            return
+        wait_s = left_s if left_s > 0 else self._keep_alive_s
+        self._idle_timer = self.loop.call_later(wait_s, self._check_idle)
+
+
+def _parsed(target: bytes) -> dict[str, Any]:
+    """The parts of a request's target, as ASGI names them; those seen before are remembered."""
+    found = _targets.get(target)
+    if found is None:
+        url = httptools.parse_url(target)
+        path = (url.path or b"/").decode("ascii")
+        found = {
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+        }
+        if len(_targets) >= _KNOWN_TARGETS:
+            _targets.clear()
+        if len(target) <= 1024:
+            _targets[target] = found
+    return found
+
+
+_targets: dict[bytes, dict[str, Any]] = {}

@@ -1,0 +1,1 @@
+"""NVIDIA Triton as a server to compare with: its environment, its model repository, its process."""
