@@ -1,12 +1,17 @@
 """What would change the answer: the numbers at which another option wins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from bench.workload import Workload
-from reports.costs import break_even
-from reports.option import MEETS, Option, Standing
+from reports.bill import Cost
+from reports.option import EXCLUDED, INVALID, MEETS, MISSES, UNDECIDED, Option, Standing
+from reports.regions import regions
 from reports.words import count, mode, seconds, share, significant, times, usd
+
+REACH = 1e6
+"""How many times more or less traffic is looked at."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,24 @@ def changes(
     known = {option.mode: option for option in options}
     verdicts = {standing.mode: standing.verdict for standing in standings}
     found = [_latency(workload, known, verdicts, winner)]
-    if "serverless" in known:
+    # What no limit allows is not brought back by another keep-alive, nor by its price.
+    if verdicts.get("serverless") not in (None, EXCLUDED, INVALID):
         found.append(_placement(workload, known["serverless"]))
         found.append(_keep_alive(workload, known["serverless"]))
-    if "realtime" in known and "serverless" in known:
+    if {verdicts.get("realtime"), verdicts.get("serverless")} <= {MEETS, UNDECIDED}:
         pair = (known["realtime"], known["serverless"])
-        found += [_volume(*pair), _setup(*pair), _speed(*pair)]
+        found += [_setup(*pair), _speed(*pair)]
+    found += _volume(_rivals(options, standings), winner, verdicts)
     return tuple(change for change in found if change)
+
+
+def _rivals(options: Sequence[Option], standings: Sequence[Standing]) -> list[Cost]:
+    """The costs to choose between: of those that meet the objective, if there are two, else all."""
+    verdicts = {standing.mode: standing.verdict for standing in standings}
+    able = [o.cost for o in options if verdicts[o.mode] in (MEETS, UNDECIDED)]
+    if len(able) > 1:
+        return able
+    return [o.cost for o in options if verdicts[o.mode] not in (EXCLUDED, INVALID)]
 
 
 def _latency(
@@ -83,25 +99,42 @@ def _cheaper_loser(
     return losers[0] if losers else None
 
 
-def _volume(realtime: Option, serverless: Option) -> Change | None:
-    crossing = break_even(realtime.cost, serverless.cost)
-    if crossing is None:
-        return None
-    now = serverless.cost.requests_a_month
-    ratio = crossing / max(now, 1e-9)
-    side = (
-        f"{times(ratio)} this traffic"
-        if ratio >= 1
-        else f"this traffic is {times(1 / ratio)} that already"
-    )
-    used = serverless.summary.billable
-    busy = crossing * used.model_s / max(1, used.requests) / serverless.cost.month_s
-    text = f"Above {count(crossing)} requests a month ({side}) real-time is cheaper than serverless"
-    if busy > 1:
-        text += "; but one instance could not process so many one at a time."
-    else:
-        text += f", if requests stay as they are; one instance would then be busy {share(busy)}."
-    return Change("request volume", text, "modelled", busy <= 1)
+def _volume(costs: Sequence[Cost], winner: str | None, verdicts: Mapping[str, str]) -> list[Change]:
+    """Where the cheapest of ``costs`` changes with more traffic, and with less."""
+    priced = [cost for cost in costs if cost.priced and cost.requests]
+    if len(priced) < 2:
+        return []
+    now = priced[0].requests_a_month
+    reach = (max(1.0, now / REACH), max(1e4, now * REACH))
+    parts = regions(priced, *reach)
+    here = next((i for i, part in enumerate(parts) if part.to_requests >= now), len(parts) - 1)
+    found = []
+    for way, index in (("Above", here + 1), ("Below", here - 1)):
+        if not 0 <= index < len(parts):
+            continue
+        edge = parts[index].from_requests if way == "Above" else parts[index].to_requests
+        ratio = edge / max(now, 1e-9)
+        side = f"{times(ratio)} this traffic" if ratio >= 1 else f"{share(ratio)} of this traffic"
+        reason = parts[max(index, here)].because
+        text = (
+            f"{way} {count(edge)} requests a month ({side}) {mode(parts[index].mode)} is cheaper "
+            f"than {mode(parts[here].mode)}, if requests stay as they are."
+        )
+        if "instances" in reason:
+            text += f" The reason: {reason}."
+        text += _unchecked(priced, parts[index].mode)
+        late = [part.mode for part in (parts[index], parts[here]) if verdicts[part.mode] == MISSES]
+        if late:
+            text += f" But {' and '.join(mode(name) for name in late)} missed the objective here."
+        found.append(Change("request volume", text, "modelled", parts[here].mode == winner))
+    return found
+
+
+def _unchecked(costs: Sequence[Cost], name: str) -> str:
+    fleet = next((cost.fleet for cost in costs if cost.mode == name), None)
+    if fleet is not None and fleet.least > 0 and fleet.per_instance_rps == inf:
+        return " Whether its instance carries that much was not checked."
+    return ""
 
 
 def _placement(workload: Workload, serverless: Option) -> Change | None:

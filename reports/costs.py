@@ -1,188 +1,277 @@
 """What an option would cost: measured quantities times dated prices."""
 
-from dataclasses import dataclass
-from math import ceil
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from typing import Any
 
-import msgspec
+import numpy as np
 
-from bench.errors import ConfigError
 from bench.run import Run
-from bench.target import Realtime, Serverless, Target
+from reports.bill import RESERVED, Capacity, Item
+from reports.bill import Cost as Cost
+from reports.bill import break_even as break_even  # where callers look for it
+from reports.curve import Curve, curve_of
+from reports.fleets import Fleet, always_on, at_once, hours, job_totals, stays
+from reports.pricing import Price
+from reports.pricing import Prices as Prices
+from reports.pricing import read_prices as read_prices  # where callers look for it
 from reports.summary import Summary
+from reports.usage_bill import lines, use_of
 
-DEFAULT_PRICES = Path(__file__).parent / "prices" / "us-east-1.toml"
 _GB = 1e9
+_PUTS, _GETS = 2, 2
+"""Of the input by caller and endpoint, and of the result by endpoint and caller."""
+PEAK_WINDOW_S = 60.0
 
 
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One price, where it was read and how sure that is."""
-
-    usd: float
-    source: str
-    confidence: str
+_DAY_S = 86_400.0
 
 
-class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A dated price table."""
-
-    region: str
-    currency: str
-    as_of: str
-    hours_a_month: float
-    minimum_billed_s: float
-    instance_hour: dict[str, Price]
-    serverless_second: dict[int, Price]
-    serverless_data_gb: Price
+def is_dataset(run: Run) -> bool:
+    """Whether everything was due at once, as a dataset is, so that it had no rate."""
+    return bool(run.manifest["workload"]["arrivals"]["kind"] == "dataset")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One line of the bill."""
+class _Use:
+    """What was used, and the prices."""
 
-    name: str
-    quantity: float
-    unit: str
-    rate_usd: float
-    amount_usd: float
-    basis: str  # of the quantity: measured, modelled or assumed
-    source: str  # of the rate
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The bill of one option for the simulated period, and what follows from it."""
-
-    mode: str
-    items: tuple[Item, ...]
-    period_s: float
-    requests: int
-    fixed_month_usd: float  # modelled: paid whatever the traffic
-    per_request_usd: float  # modelled: paid for each request
-    month_s: float
-    setup_usd: float
-    """What billing the set-up time adds, or would add, to the period."""
+    run: Run
+    summary: Summary
+    prices: Prices
     bill_setup: bool
 
     @property
-    def amount_usd(self) -> float:
-        """For the simulated period."""
-        return sum(item.amount_usd for item in self.items)
+    def target(self) -> dict[str, Any]:
+        return dict(self.run.manifest["target"])
 
     @property
-    def requests_a_month(self) -> float:
-        """This traffic, kept up for a month."""
-        return self.requests / max(self.period_s, 1e-9) * self.month_s
+    def instance(self) -> tuple[str, Price]:
+        kind = str(self.target.get("instance_type", "ml.m5.large"))
+        return kind, self.prices.hour(self.run.mode, kind)
 
     @property
-    def month_usd(self) -> float:
-        """For a month of this traffic; modelled."""
-        return self.monthly_usd(self.requests_a_month)
+    def simulated_s(self) -> float:
+        """What one bill covers; a dataset is taken to come once a day."""
+        return _DAY_S if is_dataset(self.run) else self.summary.simulated_s
 
     @property
-    def per_million_usd(self) -> float | None:
-        """For a million requests at this traffic; None without requests."""
-        return self.month_usd / self.requests_a_month * 1e6 if self.requests else None
+    def period_s(self) -> float:
+        """A short run is billed for the minimum, but a month of it is not."""
+        if is_dataset(self.run):
+            return _DAY_S
+        return max(self.summary.simulated_s, self.prices.minimum_billed_s, 1e-9)
 
-    def monthly_usd(self, requests_a_month: float) -> float:
-        """For a month of so many requests like these; modelled: capacity is taken to suffice."""
-        return self.fixed_month_usd + self.per_request_usd * requests_a_month
-
-
-def read_prices(path: Path | None = None) -> Prices:
-    """The price table in ``path``; default: us-east-1 as dated in the file."""
-    chosen = path or DEFAULT_PRICES
-    try:
-        return msgspec.toml.decode(chosen.read_bytes(), type=Prices, strict=False)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigError(
-            f"The price table {chosen} cannot be read: {error}. "
-            f"Start from a copy of {DEFAULT_PRICES}."
-        ) from None
+    @property
+    def latency_s(self) -> float:
+        return float(self.run.manifest["workload"]["objective"]["latency_s"])
 
 
-def cost_of(run: Run, summary: Summary, prices: Prices, bill_setup: bool = False) -> Cost:
-    """The bill of ``run``. AWS does not say whether it bills set-up time: a switch, default no."""
-    target: Target = msgspec.convert(run.manifest["target"], Realtime | Serverless)
-    if isinstance(target, Realtime):
-        return _realtime(target, summary, prices)
-    return _serverless(target, summary, prices, bill_setup)
+def cost_of(run: Run, summary: Summary, prices: Prices, bill_setup: bool | None = None) -> Cost:
+    """The bill of ``run``. Whether set-up time is billed: as its target says, or ``bill_setup``.
+
+    An option that the price table does not know has a cost without a price.
+    """
+    if bill_setup is None:
+        bill_setup = bool(run.manifest["target"].get("bill_setup", False))
+    make = _BILLS.get(run.mode)
+    if make is None:
+        return _unpriced(_Use(run, summary, prices, bill_setup))
+    return make(_Use(run, summary, prices, bill_setup))
 
 
-def break_even(realtime: Cost, serverless: Cost) -> float | None:
-    """Requests a month above which real-time is cheaper; None when it never is."""
-    saved = serverless.per_request_usd - realtime.per_request_usd
-    fixed = realtime.fixed_month_usd - serverless.fixed_month_usd
-    return fixed / saved if saved > 0 and fixed > 0 else None
+def peak_over_mean(due_s: Any, period_s: float) -> float:
+    """The rate of the busiest minute over that of the whole period."""
+    if not len(due_s) or period_s <= PEAK_WINDOW_S:
+        return 1.0
+    counts = np.bincount((np.asarray(due_s) // PEAK_WINDOW_S).astype(np.int64).clip(0))
+    return max(1.0, float(counts.max()) / (len(due_s) * PEAK_WINDOW_S / period_s))
 
 
-def _realtime(target: Realtime, summary: Summary, prices: Prices) -> Cost:
-    price = prices.instance_hour.get(target.instance_type)
-    if price is None:
-        known = ", ".join(sorted(prices.instance_hour))
-        raise ConfigError(
-            f"No price is known for instance type {target.instance_type!r}; known: {known}. "
-            "Choose one of these or give a price table that holds it."
-        )
-    hours = max(prices.minimum_billed_s, ceil(summary.simulated_s)) / 3600
-    item = Item(
-        name=f"one {target.instance_type}",
-        quantity=hours,
-        unit="hour",
-        rate_usd=price.usd,
-        amount_usd=hours * price.usd,
-        basis="modelled",  # the period is simulated, and one instance is taken to suffice
-        source=_source(price),
-    )
+def _unpriced(use: _Use) -> Cost:
+    run, summary, prices = use.run, use.summary, use.prices
     return Cost(
-        mode="realtime",
-        items=(item,),
-        period_s=summary.simulated_s,
+        mode=run.mode,
+        items=(),
+        period_s=use.simulated_s,
         requests=summary.sent,
-        fixed_month_usd=price.usd * prices.hours_a_month,
+        fixed_month_usd=0.0,
         per_request_usd=0.0,
         month_s=prices.hours_a_month * 3600,
         setup_usd=0.0,
         bill_setup=False,
+        unpriced=f"The price table knows no option {run.mode!r}.",
     )
 
 
-def _serverless(target: Serverless, summary: Summary, prices: Prices, bill_setup: bool) -> Cost:
-    price = prices.serverless_second.get(target.memory_mb)
-    if price is None:
-        known = ", ".join(str(size) for size in sorted(prices.serverless_second))
-        raise ConfigError(
-            f"No price is known for a memory size of {target.memory_mb} MB; known: {known}. "
-            "Set memory_mb to one of these."
-        )
-    used, data = summary.billable, prices.serverless_data_gb
-    source = _source(price)
-    bytes_ = used.request_bytes + used.response_bytes
+def _realtime(use: _Use) -> Cost:
+    run, prices = use.run, use.prices
+    found = stays(run, always=True)
+    kind, price = use.instance
+    least = max(1, always_on(found, run.duration_s))
+    rented = hours(found, prices.minimum_billed_s)
+    curve = curve_of(run)
+    fleet = Fleet(
+        usd_hour=price.usd,
+        mean=max(float(least), rented * 3600 / use.period_s),
+        least=float(least),
+        most=float(at_once(found)),
+        per_instance_rps=_carries(curve, use),
+        peak=peak_over_mean(run.due_s(), run.duration_s),
+    )
+    items = (_rent(kind, rented, price, len(found)),)
+    return _made(use, items, fleet, _capacity(curve, fleet, use))
+
+
+def _async(use: _Use) -> Cost:
+    run, summary, prices = use.run, use.summary, use.prices
+    found = stays(run, always=False)
+    kind, price = use.instance
+    rented = hours(found, prices.minimum_billed_s)
+    fleet = Fleet(
+        usd_hour=price.usd,
+        mean=rented * 3600 / use.period_s,
+        least=float(always_on(found, run.duration_s)),
+        most=float(max(1, at_once(found))),
+        work_s=summary.billable.model_s * prices.speed_factor / max(1, summary.sent),
+    )
+    used = summary.billable
+    notified = any(use.target.get(key) for key in ("success_topic", "error_topic"))
+    thousand = summary.sent / 1000
     items = [
-        _item("model time", (used.model_s, "second", price.usd), "measured", source),
-        _item("data in and out", (bytes_ / _GB, "GB", data.usd), "measured", _source(data)),
+        _rent(kind, rented, price, len(found)),
+        _item("objects written to S3", (_PUTS * thousand, "thousand", prices.s3_put_thousand)),
+        _item("objects read from S3", (_GETS * thousand, "thousand", prices.s3_get_thousand)),
+        _stored(used.request_bytes + used.response_bytes, prices),
     ]
-    if bill_setup:
-        setup = (used.setup_s, "second", price.usd)
-        items.append(_item("set-up time", setup, "assumed", source))
-    amount = sum(item.amount_usd for item in items)
+    if notified:
+        items.append(_item("notifications", (summary.sent / 1e6, "million", prices.sns_million)))
+    capacity = Capacity(False, "A queue waits: it needs no instance for its busiest minute.")
+    return _made(use, tuple(items), fleet, capacity)
+
+
+def _batch(use: _Use) -> Cost:
+    run, summary, prices = use.run, use.summary, use.prices
+    found = stays(run, always=False)
+    kind, price = use.instance
+    jobs, read_and_written = job_totals(run.events())
+    # A job runs for as long as its work takes, so a slower machine is rented for longer.
+    rented = hours(found, prices.minimum_billed_s) * prices.speed_factor
+    fleet = Fleet(
+        usd_hour=price.usd,
+        mean=rented * 3600 / use.period_s,
+        least=0.0,
+        most=inf,
+    )
+    used = summary.billable
+    objects = max(1, jobs) / 1000
+    items = (
+        _rent(kind, rented, price, len(found)),
+        _item("objects written to S3", (_PUTS * objects, "thousand", prices.s3_put_thousand)),
+        _item("objects read from S3", (_GETS * objects, "thousand", prices.s3_get_thousand)),
+        _stored(read_and_written or used.request_bytes + used.response_bytes, prices),
+    )
+    capacity = Capacity(False, "A job takes as long as it takes; completion is judged instead.")
+    return _made(use, items, fleet, capacity)
+
+
+def _by_use(use: _Use) -> Cost:
+    run, prices = use.run, use.prices
+    step_s = prices.lambda_provisioned_step_s if use.target["mode"] == "lambda" else 0.0
+    found = use_of(run.requests(), run.events(), use.summary.simulated_s, step_s)
+    speed = prices.speed_factor
+    used = replace(
+        found,
+        reserved_model_s=found.reserved_model_s * speed,
+        model_s=found.model_s * speed,
+        setup_s=found.setup_s * speed,
+    )
+    billed = lines(use.target, used, prices, use.bill_setup)
+    items = tuple(Item(**vars(line), amount_usd=line.amount_usd) for line in billed)
+    none = Capacity(False, "Environments are added as requests come, up to the concurrency limit.")
+    setup = next(
+        line for line in lines(use.target, used, prices, True) if line.name == "set-up time"
+    )
+    made = _made(use, items, None, none)
+    return replace(made, setup_usd=setup.amount_usd, bill_setup=use.bill_setup)
+
+
+_Bill = Callable[[_Use], Cost]
+_BILLS: dict[str, _Bill] = {
+    "realtime": _realtime,
+    "serverless": _by_use,
+    "lambda": _by_use,
+    "async": _async,
+    "batch": _batch,
+}
+
+
+def _made(use: _Use, items: tuple[Item, ...], fleet: Fleet | None, capacity: Capacity) -> Cost:
+    summary = use.summary
+    month_s = use.prices.hours_a_month * 3600
+    period = max(use.simulated_s, 1e-9)
+    rent = {RESERVED, *(item.name for item in items if item.unit == "hour")}
+    reserved = sum(item.amount_usd for item in items if item.name == RESERVED)
+    moving = sum(item.amount_usd for item in items if item.name not in rent)
     return Cost(
-        mode="serverless",
-        items=tuple(items),
-        period_s=summary.simulated_s,
+        mode=use.run.mode,
+        items=items,
+        period_s=use.simulated_s,
         requests=summary.sent,
-        fixed_month_usd=0.0,
-        per_request_usd=amount / max(1, summary.sent),
-        month_s=prices.hours_a_month * 3600,
-        setup_usd=used.setup_s * price.usd,
-        bill_setup=bill_setup,
+        fixed_month_usd=reserved * month_s / period,
+        per_request_usd=moving / max(1, summary.sent),
+        month_s=month_s,
+        setup_usd=0.0,
+        bill_setup=False,
+        fleet=fleet,
+        capacity=capacity,
     )
 
 
-def _item(name: str, line: tuple[float, str, float], basis: str, source: str) -> Item:
-    quantity, unit, rate = line
-    return Item(name, quantity, unit, rate, quantity * rate, basis, source)
+def _carries(curve: Curve | None, use: _Use) -> float:
+    if curve is None:
+        return inf
+    most = curve.most_rps(use.latency_s) / use.prices.speed_factor
+    return most if most > 0 else inf
 
 
-def _source(price: Price) -> str:
-    return f"{price.source} ({price.confidence})"
+def _capacity(curve: Curve | None, fleet: Fleet, use: _Use) -> Capacity:
+    if curve is None:
+        text = (
+            "The capacity of an instance was not checked: the cost at more traffic assumes that "
+            "the instances that ran suffice, or are added in proportion."
+        )
+        return Capacity(False, text)
+    if not any(curve.valid):
+        text = "The capacity search measured no rate well enough, so nothing was checked."
+        return Capacity(False, text)
+    if not isfinite(fleet.per_instance_rps):
+        return Capacity(True, "One instance meets the latency at no measured rate.")
+    rate = use.run.rate_rps * fleet.peak
+    needed = max(1, fleet.needed(rate))
+    more = " or more" if curve.ends_below(use.latency_s) else ""
+    text = (
+        f"One instance carries {fleet.per_instance_rps:.3g}{more} requests a second at the "
+        f"objective; the busiest minute has {rate:.3g}: {needed} needed, {fleet.most:g} ran."
+    )
+    if use.prices.speed_factor != 1:
+        text += f" Speed factor {use.prices.speed_factor:g} (assumed) included."
+    return Capacity(True, text, needed)
+
+
+def _rent(kind: str, hours_: float, price: Price, n: int) -> Item:
+    name = f"one {kind}" if n == 1 else f"{n} stays of {kind}" if n else f"no {kind}"
+    return _item(name, (hours_, "hour", price), "modelled")
+
+
+def _stored(bytes_: float, prices: Prices) -> Item:
+    months = prices.storage_days * 24 / prices.hours_a_month
+    return _item(
+        "storage in S3", (bytes_ / _GB * months, "GB-month", prices.s3_gb_month), "assumed"
+    )
+
+
+def _item(name: str, line: tuple[float, str, Price], basis: str = "modelled") -> Item:
+    quantity, unit, price = line
+    return Item(name, quantity, unit, price.usd, quantity * price.usd, basis, price.origin)

@@ -1,42 +1,45 @@
 """The figures of a page: each in two sizes, with how to read it and what it shows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from reports import plots
-from reports.costs import break_even
+from reports.curve import curve_of
+from reports.drawn import Drawn, both, frames, sentence
+from reports.moneyfigures import money
+from reports.option import Option
 from reports.report import Report
 from reports.series import TAIL_REQUESTS, Series, series_of
-from reports.svg import NARROW, WIDE, Frame, drawing, inline
-from reports.words import count, mode, seconds, share, usd
+from reports.words import count, mode, quantile, seconds, share, significant
 
 _TITLES = {
     "percentiles": "Latency by percentile",
     "timeline": "Every request over the simulated time",
+    "windows": "Latency over the simulated time",
+    "flow": "Requests under way",
     "cold": "Where a cold start goes",
-    "cost": "A month of this traffic",
-    "volume": "Cost against volume",
+    "parts": "Where the time of a queued request goes",
+    "capacity": "What one instance carries",
 }
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One figure; ``svg`` is ready-made markup and holds no text of the user."""
-
-    slug: str
-    title: str
-    basis: str  # measured, modelled or both
-    svg: str
-    how_to_read: str
-    shows: str
 
 
 def figures(report: Report) -> tuple[Drawn, ...]:
     """Every figure that the runs of ``report`` give data for, in the order of the page."""
     series = [series_of(option) for option in report.options]
-    found = [_percentiles(report, series), _timeline(report, series), _cold(series)]
-    return tuple(each for each in [*found, _bars(report), _curves(report)] if each)
+    found = [
+        _percentiles(report, series),
+        _timeline(report, series),
+        _windows(report, series),
+        _flow(series),
+        _cold(series),
+        _parts(series),
+        *(_capacity(report, option) for option in report.options),
+        *money(report),
+    ]
+    return tuple(each for each in found if each)
+
+
+def _named(slug: str) -> tuple[str, str]:
+    return slug, _TITLES[slug]
 
 
 def _percentiles(report: Report, series: Sequence[Series]) -> Drawn | None:
@@ -46,20 +49,25 @@ def _percentiles(report: Report, series: Sequence[Series]) -> Drawn | None:
     parts = []
     for option in report.options:
         just = option.summary.within.quantile_s
-        reached = "never" if just is None else f"within {seconds(just)}"
-        parts.append(f"{mode(option.mode)} answers {share(objective.quantile)} {reached}")
+        needed = share(objective.quantile)
+        does = (
+            f"never answers {needed}"
+            if just is None
+            else f"answers {needed} within {seconds(just)}"
+        )
+        parts.append(f"{mode(option.mode)} {does}")
     return Drawn(
         slug="percentiles",
         title=_TITLES["percentiles"],
         basis="measured, with modelled placement in cold starts",
-        svg=_both("percentiles", plots.percentiles, (series, objective), parts),
+        svg=both(_named("percentiles"), plots.percentiles, (series, objective), parts),
         how_to_read=(
             "Each curve gives the latency that a share of the answered requests did not exceed; "
             "the right part is stretched to show the slowest ones. It passes the objective where "
             "it runs below the diamond. Dotted: "
             f"fewer than {TAIL_REQUESTS} requests decide."
         ),
-        shows=_sentence(parts) + _left_out(report),
+        shows=sentence(parts) + _left_out(report),
     )
 
 
@@ -82,18 +90,24 @@ def _timeline(report: Report, series: Sequence[Series]) -> Drawn | None:
         slug="timeline",
         title=_TITLES["timeline"],
         basis="measured, with modelled placement in cold starts",
-        svg=_both("timeline", plots.timeline, (series, report.workload.objective), parts),
+        svg=both(
+            _named("timeline"),
+            plots.timeline,
+            (series, report.workload.objective),
+            parts,
+            frames(max(170, 135 * len(series)), max(150, 118 * len(series))),
+        ),
         how_to_read=(
             "Dots are requests, triangles are requests that waited for a cold start, crosses "
             "failed; height is the latency from the due time, on a scale of powers of ten."
             + thinned
         ),
-        shows=_sentence(parts),
+        shows=sentence(parts),
     )
 
 
 def _cold(series: Sequence[Series]) -> Drawn | None:
-    one = next((one for one in series if one.mode == "serverless" and one.cold), None)
+    one = next((one for one in series if one.mode in ("serverless", "lambda") and one.cold), None)
     if one is None:
         return None
     middle = one.cold[(len(one.cold) - 1) // 2]
@@ -103,89 +117,126 @@ def _cold(series: Sequence[Series]) -> Drawn | None:
         f"{seconds(middle.placement_s)} placement, {seconds(middle.setup_s)} set-up, "
         f"{seconds(middle.model_s)} in the model; {share(modelled)} of it is modelled, not measured"
     ]
-    frames = (
-        Frame("wide", WIDE.width, 150, WIDE.font),
-        Frame("narrow", NARROW.width, 205, NARROW.font),
-    )
     return Drawn(
         slug="cold",
         title=_TITLES["cold"],
         basis="measured; placement modelled",
-        svg=_both("cold", plots.cold_parts, one.cold, parts, frames),
+        svg=both(_named("cold"), plots.cold_parts, one.cold, parts, frames(150, 205)),
         how_to_read=(
             "Each bar is one real request; hatching marks the modelled part, which AWS does not "
             "publish, and plain colour what was measured on this machine."
         ),
-        shows=_sentence(parts),
+        shows=sentence(parts),
     )
 
 
-def _bars(report: Report) -> Drawn:
-    costs = [option.cost for option in report.options]
-    parts = [f"{mode(cost.mode)} {usd(cost.month_usd)} a month" for cost in costs]
-    height = 30 + 34 * len(costs)
-    frames = (
-        Frame("wide", WIDE.width, height, WIDE.font),
-        Frame("narrow", NARROW.width, height, NARROW.font),
-    )
-    return Drawn(
-        slug="cost",
-        title=_TITLES["cost"],
-        basis="modelled from measured use",
-        svg=_both("cost", plots.cost_bars, costs, parts, frames),
-        how_to_read="The longer the bar, the more a month of the same traffic costs.",
-        shows=_sentence(parts),
-    )
-
-
-def _curves(report: Report) -> Drawn | None:
-    realtime, serverless = report.option("realtime"), report.option("serverless")
-    if realtime is None or serverless is None or not serverless.cost.per_request_usd:
+def _windows(report: Report, series: Sequence[Series]) -> Drawn | None:
+    known = [one for one in series if len(one.windows.at_s)]
+    if not known:
         return None
-    crossing = break_even(realtime.cost, serverless.cost)
-    now = serverless.cost.requests_a_month
-    if crossing is None:
-        parts = [f"the lines do not cross; this traffic is {count(now)} requests a month"]
-    else:
-        parts = [
-            f"the lines cross at {count(crossing)} requests a month; "
-            f"this traffic is {count(now)} a month"
-        ]
+    parts = []
+    for one in known:
+        worst = int(one.windows.p95_s.argmax())
+        parts.append(
+            f"{mode(one.mode)}: p95 is at most {seconds(float(one.windows.p95_s[worst]))} and at "
+            f"least {seconds(float(one.windows.p95_s.min()))}, in {len(one.windows.at_s)} windows "
+            f"of {count(float(one.windows.n.min()))} to {count(float(one.windows.n.max()))} answers"
+        )
     return Drawn(
-        slug="volume",
-        title=_TITLES["volume"],
-        basis="modelled",
-        svg=_both("volume", plots.cost_curves, (realtime.cost, serverless.cost), parts),
+        slug="windows",
+        title=_TITLES["windows"],
+        basis="measured, with modelled placement in cold starts",
+        svg=both(_named("windows"), plots.windows, (known, report.workload.objective), parts),
         how_to_read=(
-            "The lower line is the cheaper option at that many requests a month; the dashed "
-            "upright line is this traffic, the diamond the volume at which both cost the same."
+            "The thick line is p95, the thin one the median, each of one window of time; a line "
+            "that rises or falls says that the service was not steady. Windows with fewer than 20 "
+            "answers are left out."
         ),
-        shows=_sentence(parts),
+        shows=sentence(parts),
     )
 
 
-_Draw = Callable[[Any, Frame, Any], None]
+def _flow(series: Sequence[Series]) -> Drawn | None:
+    known = [one for one in series if len(one.flow.at_s)]
+    if not known:
+        return None
+    parts = []
+    for one in known:
+        paid = one.flow.instances
+        with_instances = f", {_many(float(paid.min()), float(paid.max()))}" if len(paid) else ""
+        parts.append(
+            f"{mode(one.mode)}: at most {count(float(one.flow.most.max()))} at once{with_instances}"
+        )
+    height = 60 + 75 * len(known)
+    return Drawn(
+        slug="flow",
+        title=_TITLES["flow"],
+        basis="measured",
+        svg=both(_named("flow"), plots.under_way, known, parts, frames(height)),
+        how_to_read=(
+            "The height is how many requests were due and not yet answered, the most in each step "
+            "of time; what keeps growing is a backlog. The dashed line is the instances paid for."
+        ),
+        shows=sentence(parts),
+    )
 
 
-def _both(
-    slug: str,
-    draw: _Draw,
-    data: Any,
-    parts: Sequence[str],
-    frames: tuple[Frame, ...] = (WIDE, NARROW),
-) -> str:
-    texts = (_TITLES[slug], _sentence(parts))
-    found = []
-    for frame in frames:
-        with drawing(slug, frame) as figure:
-            draw(figure, frame, data)
-            found.append(inline(figure, slug, frame, texts))
-    return "".join(found)
+def _many(low: float, high: float) -> str:
+    if low == high:
+        return f"{significant(high)} instance{'' if high == 1 else 's'}"
+    return f"{significant(low)} to {significant(high)} instances"
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "."
+def _parts(series: Sequence[Series]) -> Drawn | None:
+    known = [one for one in series if one.parts]
+    if not known:
+        return None
+    parts = []
+    for one in known:
+        name, shares = one.parts[0]
+        longest, value = max(shares, key=lambda pair: pair[1])
+        total = sum(each for _, each in shares)
+        parts.append(
+            f"{mode(one.mode)}: of {seconds(total)} at the {name}, {seconds(value)} are {longest}"
+        )
+    height = 60 + 46 * len(known)
+    return Drawn(
+        slug="parts",
+        title=_TITLES["parts"],
+        basis="measured; placement modelled",
+        svg=both(_named("parts"), plots.parts, known, parts, frames(height + 25, height + 75)),
+        how_to_read=(
+            "Each bar is one real request, the one at the median and the one at p95; its parts "
+            "stand in the order in which they happened, the model in plain colour."
+        ),
+        shows=sentence(parts),
+    )
+
+
+def _capacity(report: Report, option: Option) -> Drawn | None:
+    found = curve_of(option.run)
+    if found is None or not found.rate_rps:
+        return None
+    latency_s = report.workload.objective.latency_s
+    parts = [option.cost.capacity.text.removesuffix(".")]
+    slug = f"capacity-{option.mode}" if option.mode.isalnum() else "capacity-other"
+    return Drawn(
+        slug=slug,
+        title=f"{_TITLES['capacity']}: {mode(option.mode)}",
+        basis="measured",
+        svg=both(
+            (slug, _TITLES["capacity"]),
+            plots.capacity,
+            (option.mode, found, latency_s, (found.most_rps(latency_s) or None, None)),
+            parts,
+        ),
+        how_to_read=(
+            f"Each point is a run at one rate; its height is {quantile(found.quantile)}. A cross "
+            "is a run that does not count. The upright line is the highest rate up to which every "
+            "run met the objective."
+        ),
+        shows=sentence(parts),
+    )
 
 
 def _left_out(report: Report) -> str:

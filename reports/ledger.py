@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.costs import Prices
+from reports.costs import Prices, is_dataset
 from reports.doubts import lax
 from reports.option import Option
 from reports.words import mode, rate, seconds, size, usd
@@ -31,6 +31,8 @@ class Entry:
     basis: str
     source: str
     if_wrong: str
+    setting: bool = False
+    """A limit or delay of an option's profile, of which there are dozens."""
 
 
 def ledger(options: Sequence[Option], prices: Prices) -> tuple[Entry, ...]:
@@ -38,6 +40,7 @@ def ledger(options: Sequence[Option], prices: Prices) -> tuple[Entry, ...]:
     entries = [*_measured(options), *_priced(options, prices)]
     for option in options:
         entries += _enforced(option)
+    for option in options:
         entries += [_setting(option, item) for item in option.run.manifest.get("profile", [])]
     return tuple(dict.fromkeys(entries))
 
@@ -60,7 +63,7 @@ def _measured(options: Sequence[Option]) -> list[Entry]:
         ),
         *(
             Entry(
-                "Start of an environment: process, imports, model load",
+                f"{mode(option.mode).capitalize()}: start of the container, imports, model load",
                 f"{seconds(option.summary.cold.setup_s)} at the median",
                 "measured",
                 here,
@@ -71,7 +74,7 @@ def _measured(options: Sequence[Option]) -> list[Entry]:
         ),
         *(
             Entry(
-                "Finding a machine and pulling the image",
+                f"{mode(option.mode).capitalize()}: finding a machine and pulling the image",
                 f"{seconds(option.summary.cold.placement_s)} at the median",
                 "modelled",
                 "the option's profile; AWS publishes no distribution",
@@ -100,7 +103,7 @@ def _measured(options: Sequence[Option]) -> list[Entry]:
 def _priced(options: Sequence[Option], prices: Prices) -> list[Entry]:
     entries = [
         Entry(
-            f"Price: {item.name}",
+            f"{mode(option.mode).capitalize()}: price of {item.name}",
             f"{rate(item.rate_usd)} per {item.unit}",
             "documented" if "(documented)" in item.source else "observed",
             item.source,
@@ -122,15 +125,60 @@ def _priced(options: Sequence[Option], prices: Prices) -> list[Entry]:
                     f"{'less' if option.cost.bill_setup else 'more'} for this period.",
                 )
             )
+    entries += _assumed(options, prices)
+    daily = is_dataset(options[0].run)
     entries.append(
         Entry(
             "Cost of a month",
-            f"{prices.hours_a_month:g} hours of this traffic",
-            "modelled",
-            "the simulated period, repeated",
+            "such a dataset once a day"
+            if daily
+            else f"{prices.hours_a_month:g} hours of this traffic",
+            "assumed" if daily else "modelled",
+            "this report" if daily else "the simulated period, repeated",
             "Other traffic, other costs: see what would change the answer.",
         )
     )
+    return entries
+
+
+def _assumed(options: Sequence[Option], prices: Prices) -> list[Entry]:
+    entries = [
+        Entry(
+            "Speed of AWS's machine",
+            f"{prices.speed_factor:g} times the model time here",
+            "assumed",
+            "the price table or --speed-factor; weighbridge calibrate measures it",
+            "The cost of serverless and batch, and what an instance carries, change with it.",
+        ),
+        Entry(
+            "Free tier, Savings Plans, taxes",
+            "none",
+            "assumed",
+            "the price table",
+            "The bill is lower, or higher by the taxes, for every option.",
+        ),
+    ]
+    if any(item.unit == "GB-month" for option in options for item in option.cost.items):
+        entries.append(
+            Entry(
+                "Time that an object stays in S3",
+                f"{prices.storage_days:g} days",
+                "assumed",
+                "the price table",
+                "Storage costs change in proportion.",
+            )
+        )
+    entries += [
+        Entry(
+            f"{mode(option.mode).capitalize()}: capacity of an instance",
+            "measured" if option.cost.capacity.checked else "not checked",
+            "measured" if option.cost.capacity.checked else "assumed",
+            option.cost.capacity.text,
+            "More traffic needs more instances than the curves of cost show.",
+        )
+        for option in options
+        if option.cost.fleet is not None and option.cost.fleet.least > 0
+    ]
     return entries
 
 
@@ -158,6 +206,7 @@ def _setting(option: Option, item: dict[str, Any]) -> Entry:
         basis=str(item["basis"]),
         source=str(item["source"]),
         if_wrong=wrong,
+        setting=True,
     )
 
 
@@ -175,4 +224,5 @@ def _value(item: dict[str, Any]) -> str:
         return seconds(float(value))
     if unit in ("B", "byte", "bytes"):
         return size(float(value))
-    return f"{value:g} {unit}".strip() if isinstance(value, float) else f"{value:,} {unit}".strip()
+    text = f"{value:,}" if value == int(value) else f"{value:g}"
+    return f"{text.removesuffix('.0')} {unit}".strip()

@@ -1,16 +1,19 @@
 """One measured option: whether it met the objective, missed it, or cannot be told yet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from bench.run import Run
 from bench.workload import Workload
-from reports.costs import Cost
+from reports.bill import Cost
+from reports.bounds import Bound, Demand, bounds, excluded
+from reports.costs import is_dataset
 from reports.summary import Summary, wilson
-from reports.words import count, mode, seconds, share, size
-
-PROCESSING_LIMIT_S = 60.0
-PAYLOAD_LIMIT_BYTES = {"serverless": 4 * 2.0**20, "realtime": 25 * 2.0**20}
-"""AWS's limits, where a run's profile does not hold them. For real-time the API says 6 MiB."""
+from reports.timing import Floats, Timing, timing_of
+from reports.words import count, seconds, share
 
 MOST_MORE_REQUESTS = 10_000_000
 
@@ -28,27 +31,67 @@ class Option:
 
     @property
     def mode(self) -> str:
-        """``realtime`` or ``serverless``."""
+        """``realtime``, ``serverless``, ``async``, ``batch`` or another target's name."""
         return self.run.mode
-
-    @property
-    def payload_limit_bytes(self) -> float:
-        """The largest body that the option takes."""
-        return self._setting("payload_max_bytes", PAYLOAD_LIMIT_BYTES[self.mode])
-
-    @property
-    def processing_limit_s(self) -> float:
-        """The longest that the option waits for the model."""
-        return self._setting("invocation_timeout_s", PROCESSING_LIMIT_S)
-
-    def _setting(self, name: str, default: float) -> float:
-        profile = self.run.manifest.get("profile", [])
-        return next((float(item["value"]) for item in profile if item["name"] == name), default)
 
     @property
     def largest_payload_bytes(self) -> float:
         """The largest body that was sent."""
         return float(self.run.manifest["payload"]["largest_bytes"])
+
+    @cached_property
+    def memory_bytes(self) -> float | None:
+        """The most memory that one instance held, its front end included; None: not sampled."""
+        if not (self.run.folder / "samples.parquet").exists():
+            return None
+        samples = self.run.samples()
+        each = samples["server_rss_bytes"] / samples["instances"].clip(lower=1)
+        most = float(np.nanmax(each.to_numpy(np.float64), initial=0.0))
+        return most or None
+
+    @property
+    def period(self) -> str:
+        """What one bill covers, in words."""
+        return "the dataset" if is_dataset(self.run) else seconds(self.summary.simulated_s)
+
+    @cached_property
+    def timing(self) -> Timing:
+        """When each request was due and where its time went, read once."""
+        return timing_of(self.run)
+
+    @property
+    def model_seconds(self) -> Floats:
+        """The model time of each request that has one."""
+        return self.timing.model_s[self.timing.model_s > 0]
+
+    @property
+    def cold_seconds(self) -> Floats:
+        """The latency of each answered cold start, without the wait for this machine."""
+        timing = self.timing
+        chosen = timing.cold & timing.answered
+        return timing.latency_s[chosen] - timing.wait_s[chosen]
+
+    @property
+    def completed_s(self) -> float | None:
+        """When the last request was done, from the first that was due; None without answers."""
+        return self.summary.completed_s
+
+    def bounds(self, demand: Demand) -> tuple[Bound, ...]:
+        """The option's limits as its run held to them, against ``demand``."""
+        return bounds(self.mode, demand, self.run.manifest.get("profile", []))
+
+
+def demand_of(options: Sequence[Option]) -> Demand:
+    """What the traffic asked of the options, each thing as measured."""
+    processing = [o.summary.model_s.at(0.99) for o in options if o.mode != "batch"]
+    processing = processing or [o.summary.model_s.at(0.99) for o in options]
+    known_s = [each for each in processing if each is not None]
+    memory = [each for each in (option.memory_bytes for option in options) if each is not None]
+    return Demand(
+        payload_bytes=max((option.largest_payload_bytes for option in options), default=0.0),
+        processing_s=max(known_s, default=None),
+        memory_bytes=min(memory, default=None),
+    )
 
 
 @dataclass(frozen=True)
@@ -64,15 +107,19 @@ class Standing:
 
 def judge(option: Option, workload: Workload) -> Standing:
     """Whether ``option`` meets the objective of ``workload``, with what certainty."""
-    excluded = _excluded(option)
-    if excluded:
-        return Standing(option.mode, EXCLUDED, excluded)
+    refused = excluded(option.bounds(demand_of([option])))
+    if refused:
+        return Standing(option.mode, EXCLUDED, refused)
     summary, objective = option.summary, workload.objective
     if not summary.valid:
         reason = next(doubt.text for doubt in summary.doubts if doubt.invalid)
         return Standing(option.mode, INVALID, f"The measurement is invalid. {reason}")
     if summary.error_rate > objective.error_rate:
         text = f"{share(summary.error_rate)} failed; {share(objective.error_rate)} may."
+        return Standing(option.mode, MISSES, text)
+    late = objective.completion_s
+    if late is not None and (summary.completed_s is None or summary.completed_s > late):
+        text = f"The work took {seconds(summary.completed_s)}; {seconds(late)} may pass."
         return Standing(option.mode, MISSES, text)
     within = summary.within
     interval = f"{share(within.low)} to {share(within.high)}"
@@ -115,19 +162,3 @@ def more_in_words(more: int | None) -> str:
 def _decided(measured: float, of: int, needed: float) -> bool:
     low, high = wilson(round(measured * of), of)
     return low >= needed or high < needed
-
-
-def _excluded(option: Option) -> str | None:
-    limit = option.payload_limit_bytes
-    if option.largest_payload_bytes > limit:
-        return (
-            f"The largest payload is {size(option.largest_payload_bytes)}; "
-            f"{mode(option.mode)} takes {size(limit)}."
-        )
-    longest = option.summary.model_s.at(0.99)
-    if longest is not None and longest > option.processing_limit_s:
-        return (
-            f"Processing takes {seconds(longest)} at p99; "
-            f"{mode(option.mode)} allows {seconds(option.processing_limit_s)}."
-        )
-    return None

@@ -1,58 +1,58 @@
 """The report as one HTML file: no script, no network, every text of the user escaped."""
 
-import base64
-import hashlib
-import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from bench import __version__
 from reports import words
+from reports.again import again
+from reports.costs import is_dataset
+from reports.drawn import Drawn
 from reports.figures import figures
+from reports.markup import environment, style, style_hash, write_whole
 from reports.option import INVALID
 from reports.pathway import pathway
+from reports.peers import HEAD, Peer, cells_of
 from reports.recommendation import CANNOT_TELL, NO_NUMBERS, NONE_MEETS, NOT_MEASURED
 from reports.report import Report
-from reports.rows import again, bill, option_rows
+from reports.rows import bill, limit_rows, option_rows
+from reports.verdict import sentence
 
-_STYLE = Path(__file__).with_name("page.css")
 _CONTENTS = (
     ("options", "Options"),
     ("path", "Decision"),
     ("figures", "Measured"),
+    ("bill", "Cost"),
     ("changes", "What would change it"),
     ("fidelity", "Not AWS"),
     ("again", "Reproduce"),
 )
-_NUMBER_AND_UNIT = re.compile(r"(\d) (%|ms|s|min|h|days|MB|GB|kB|bytes|million|billion|times)\b")
-_NUMBER_AND_PERCENT = re.compile(r"(\d) %")
+_BARS = ("cost",)
+_WHAT_IF = ("volume", "map", "tornado")
+_SECTIONS = ("options", "limits", "again")
 
 
-def write_page(report: Report, path: Path) -> Path:
+def write_page(report: Report, path: Path, peers: Sequence[Peer] = ()) -> Path:
     """Write the report to ``path``, whole or not at all; where it is now."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(page(report), encoding="utf-8")
-    os.replace(draft, path)
-    return path
+    return write_whole(page(report, peers), path)
 
 
-def page(report: Report) -> str:
-    """The report as HTML; the same report gives the same bytes."""
-    style = _STYLE.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+def page(report: Report, peers: Sequence[Peer] = ()) -> str:
+    """The report as HTML, with ``peers`` beside the options; the same gives the same bytes."""
     answer = report.recommendation
+    drawn = figures(report)
     values: dict[str, Any] = {
-        "style": Markup(style),
-        "style_hash": f"sha256-{digest}",
+        "style": style(),
+        "style_hash": style_hash(),
         "version": __version__,
         "workload": report.workload,
         "answer": answer,
         "plain_headline": answer.headline.replace("**", ""),
         "badge": _badge(report),
+        "measured": [(each.mode, sentence(each.run, each.summary)) for each in report.options],
         "facts": _facts(report),
         "invalid": [pair for pair in report.doubts if pair[1].invalid],
         "cares": [pair for pair in report.doubts if not pair[1].invalid],
@@ -61,48 +61,50 @@ def page(report: Report) -> str:
         "modes": [option.mode for option in report.options],
         "rows": option_rows(report),
         "pathway": Markup(pathway(answer.chart)),
-        "figures": [_marked(drawn) for drawn in figures(report)],
-        "period": words.seconds(report.options[0].summary.simulated_s),
+        "figures": [_marked(each) for each in drawn if each.slug not in (*_BARS, *_WHAT_IF)],
+        "bars": [_marked(each) for each in drawn if each.slug in _BARS],
+        "whatif": [_marked(each) for each in drawn if each.slug in _WHAT_IF],
+        "anchors": _anchors(drawn),
+        "limits": limit_rows(report),
+        "capacities": [
+            (option.mode, option.cost.capacity.text)
+            for option in report.options
+            if option.cost.fleet and option.cost.fleet.least > 0
+        ],
+        "period": report.options[0].period,
         "prices": report.prices,
         "bill": bill(report),
         "errors": [
             (option.mode, code, n) for option in report.options for code, n in option.summary.errors
         ],
-        "ledger": report.ledger,
-        "again": again(report),
+        "ledger": [entry for entry in report.ledger if not entry.setting],
+        "settings": [entry for entry in report.ledger if entry.setting],
+        "again": again([each.run for each in report.options]),
         "coded": ("Command", "Model hash", "Folders"),
     }
-    return _environment().get_template("page.html.j2").render(values)
+    values |= _beside(report, peers)
+    return environment().get_template("page.html.j2").render(values)
 
 
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("reports", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"mode": words.mode, "nb": _unbroken, "strong": _strong}
-    return made
+def _beside(report: Report, peers: Sequence[Peer]) -> dict[str, Any]:
+    """The peers' table, the options first; no rows where no peer was measured."""
+    rows = [*(cells_of(each) for each in report.options), *(peer.cells for peer in peers)]
+    return {
+        "beside_head": HEAD,
+        "beside_rows": rows if peers else [],
+        "beside_cares": [
+            (peer.name, doubt.text) for peer in peers for doubt in peer.summary.doubts
+        ],
+    }
 
 
-def _unbroken(text: str) -> str:
-    """``text`` with each number kept on one line with its unit."""
-    kept = _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
-    return _NUMBER_AND_PERCENT.sub("\\1\u00a0%", kept)
+def _anchors(drawn: Sequence[Drawn]) -> dict[str, str]:
+    """Where evidence lies on the page; what is not drawn is found with the options."""
+    present = {f"fig-{each.slug}" for each in drawn} | set(_SECTIONS)
+    return {name: name for name in present}
 
 
-def _strong(text: str) -> Markup:
-    """``text`` escaped, with what stands between double asterisks made strong."""
-    parts = [escape(_unbroken(part)) for part in text.split("**")]
-    return Markup("").join(
-        Markup("<strong>{}</strong>").format(part) if odd % 2 else part
-        for odd, part in enumerate(parts)
-    )
-
-
-def _marked(drawn: Any) -> dict[str, Any]:
+def _marked(drawn: Drawn) -> dict[str, Any]:
     return {**vars(drawn), "svg": Markup(drawn.svg)}
 
 
@@ -125,12 +127,16 @@ def _facts(report: Report) -> str:
     option = report.options[0]
     summary = option.summary
     began = str(option.run.manifest.get("started_at", ""))[:10]
-    real = words.seconds(sum(each.summary.real_s for each in report.options))
-    return (
-        f"Workload “{report.workload.name}”, measured {began}: {words.count(summary.sent)} "
-        f"requests over {words.seconds(summary.simulated_s)} with each of "
-        f"{len(report.options)} options, in {real} of real time."
+    real_s = sum(each.summary.real_s for each in report.options)
+    took = f", in {words.seconds(real_s)} of real time" if real_s else ""
+    n = len(report.options)
+    each = f"each of {n} options" if n > 1 else words.mode(option.mode)
+    what = (
+        f"a dataset of {words.count(summary.sent)} records"
+        if is_dataset(option.run)
+        else f"{words.count(summary.sent)} requests over {words.seconds(summary.simulated_s)}"
     )
+    return f"Workload “{report.workload.name}”, measured {began}: {what} with {each}{took}."
 
 
 def _objective(report: Report) -> str:

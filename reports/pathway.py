@@ -1,23 +1,27 @@
-"""The decision chart as a picture: the way taken is drawn thick."""
+"""The decision chart as a picture: the way taken is drawn thick, each node with its value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from reports.decision import Chart
+from reports.decision import Chart, Step
 from reports.svg import NARROW, WIDE, Frame
 from reports.words import mode
 
 _SHORT = (
-    ("Must each request", "return an inference?"),
-    ("Would queueing", "help?"),
-    ("Sustained, or steady", "low latency needed?"),
+    ("Does a caller wait", "for each answer?"),
+    ("Payload too large", "for a waiting call?"),
+    ("Processing too long", "for a waiting call?"),
+    ("Is traffic sustained?",),
+    ("Cold start too long", "for the callers?"),
 )
-_ON = ("yes", "no")  # the answer that leads on to the next question
-_EXITS = ((("no", "batch"),), (("yes", "async"),), (("yes", "realtime"), ("no", "serverless")))
+_ON = ("yes", "no", "no", "no", "no")  # the answer that leads on, or down
+_EXITS = (("no", "batch"), ("yes", "async"), ("yes", "async"), ("yes", "realtime"))
+_LAST = (("yes", "realtime"), ("no", "serverless"))
 
-_BOX = (152.0, 44.0)
-_PILL_HEIGHT = 24.0
+_BOX = (148.0, 38.0)
+_STEP = 60.0
+_PILL = (78.0, 24.0)
 
 
 @dataclass(frozen=True)
@@ -41,37 +45,38 @@ class _Pen:
             f'rx="{min(size[1] / 2, 12):g}" fill="none" stroke="currentColor" {weight}/>'
         )
 
-    def words(self, at: tuple[float, float], lines: Sequence[str], bold: bool = False) -> None:
-        """Lines of text, centred on ``at``."""
+    def words(
+        self,
+        at: tuple[float, float],
+        lines: Sequence[str],
+        look: tuple[str, bool] = ("middle", False),
+    ) -> None:
+        """Lines of text, their anchor at ``at``; ``look`` is the anchor and whether it is bold."""
+        anchor, bold = look
         weight = ' font-weight="700"' if bold else ""
         step = self.font * 1.35
         first = at[1] - step * (len(lines) - 1) / 2 + self.font * 0.35
         for row, line in enumerate(lines):
             self.shapes.append(
-                f'<text x="{at[0]:g}" y="{first + row * step:g}" text-anchor="middle" '
+                f'<text x="{at[0]:g}" y="{first + row * step:g}" text-anchor="{anchor}" '
                 f'font-size="{self.font:g}px" fill="currentColor"{weight}>{escape(line)}</text>'
             )
 
 
 def pathway(chart: Chart) -> str:
     """The chart as two ``svg`` elements, wide and narrow, of which CSS shows one."""
-    return _draw(chart, Frame("wide", WIDE.width, 122, 9.5)) + _draw(
-        chart, Frame("narrow", NARROW.width, 266, 8.5)
+    height = len(_SHORT) * _STEP + _PILL[1] + 6
+    return _draw(chart, Frame("wide", WIDE.width, height, 9.5)) + _draw(
+        chart, Frame("narrow", NARROW.width, height, 8.5)
     )
 
 
 def _draw(chart: Chart, frame: Frame) -> str:
     pen = _Pen([], frame.font)
-    asked = len(chart.steps)
-    for number in range(3):
-        answer = chart.steps[number].answer if number < asked else None
-        at = _place(number, frame)
-        pen.box(at, _BOX, answer is not None)
-        centre = (at[0] + _BOX[0] / 2, at[1] + _BOX[1] / 2)
-        pen.words(centre, _SHORT[number], bold=answer is not None)
-        if number < 2:
-            _onward(pen, number, frame, answer == _ON[number])
-        _exits(pen, number, frame, answer)
+    steps: list[Step | None] = [*chart.steps]
+    steps += [None] * (len(_SHORT) - len(steps))
+    for number, step in enumerate(steps):
+        _row(pen, (number, 3 + number * _STEP), step, frame.narrow)
     label = f"The decision chart leads to {mode(chart.mode)}."
     slug = f"pathway-{frame.name}"
     hidden = ' display="none"' if frame.narrow else ""
@@ -82,52 +87,45 @@ def _draw(chart: Chart, frame: Frame) -> str:
     )
 
 
-def _place(number: int, frame: Frame) -> tuple[float, float]:
-    return (1.0, 4 + number * 84.0) if frame.narrow else (1 + number * 193.0, 4.0)
+def _row(pen: _Pen, place: tuple[int, float], step: Step | None, narrow: bool) -> None:
+    """One question with its exit to the right, the way on below it, and its value."""
+    number, top = place
+    asked = step is not None
+    middle = top + _BOX[1] / 2
+    pen.box((1, top), _BOX, asked)
+    pen.words((1 + _BOX[0] / 2, middle), _SHORT[number], ("middle", asked))
+    last = number == len(_SHORT) - 1
+    answer, option = _LAST[0] if last else _EXITS[number]
+    taken = step is not None and step.leads_to == option
+    left = 1 + _BOX[0] + (27 if narrow else 46)
+    pen.line((1 + _BOX[0], middle), (left, middle), taken)
+    pen.words(((1 + _BOX[0] + left) / 2, middle - 7), [answer], ("middle", taken))
+    pen.box((left, middle - _PILL[1] / 2), _PILL, taken)
+    name = "batch" if option == "batch" else mode(option)
+    pen.words((left + _PILL[0] / 2, middle), [name], ("middle", taken))
+    if step is not None and not narrow:
+        value = f"{step.measure.what}: {step.measure.value}"
+        held = f"threshold: {step.measure.threshold.split(',')[0]}"
+        lines = [_short(value), _short(held)]
+        pen.words((left + _PILL[0] + 14, middle), lines, ("start", False))
+    _onward(pen, top, step, last)
 
 
-def _onward(pen: _Pen, number: int, frame: Frame, taken: bool) -> None:
-    x, y = _place(number, frame)
-    if frame.narrow:
-        pen.line((x + 76, y + _BOX[1]), (x + 76, y + 84), taken)
-        pen.words((x + 92, y + 64), [_ON[number]], taken)
-    else:
-        pen.line((x + _BOX[0], y + 22), (x + 193, y + 22), taken)
-        pen.words((x + _BOX[0] + 20, y + 12), [_ON[number]], taken)
+def _onward(pen: _Pen, top: float, step: Step | None, last: bool) -> None:
+    taken = step is not None and (step.leads_to == "serverless" if last else step.leads_to is None)
+    x, foot = 1 + _BOX[0] / 2, top + _BOX[1]
+    end = foot + _STEP - _BOX[1]
+    pen.line((x, foot), (x, end), taken)
+    word = step.answer if step is not None and taken else _ON[-1] if last else _on(top)
+    pen.words((x + 14, (foot + end) / 2), [word], ("middle", taken))
+    if last:
+        pen.box((x - _PILL[0] / 2, end), _PILL, taken)
+        pen.words((x, end + _PILL[1] / 2), [mode("serverless")], ("middle", taken))
 
 
-def _exits(pen: _Pen, number: int, frame: Frame, answer: str | None) -> None:
-    x, y = _place(number, frame)
-    several = len(_EXITS[number]) > 1
-    for place, (when, name) in enumerate(_EXITS[number]):
-        taken = when == answer
-        if frame.narrow:
-            left, top = _narrow_exit(place, several, (x, y))
-            width = 74.0
-            start, end = _narrow_line(several, (x, y), (left, top))
-            label = (left - 9.0, top + 3) if not several else (end[0] + 14, top - 9)
-        else:
-            width = 86.0 if not several else 74.0
-            left = x + (_BOX[0] - width) / 2 if not several else x + place * (_BOX[0] - width)
-            top = y + 88
-            start, end = (left + width / 2, y + _BOX[1]), (left + width / 2, top)
-            label = (left + width / 2 + 14, y + 66)
-        pen.line(start, end, taken)
-        pen.words(label, [when], taken)
-        pen.box((left, top), (width, _PILL_HEIGHT), taken)
-        words = [mode(name)] if name != "batch" or not frame.narrow else ["batch"]
-        pen.words((left + width / 2, top + _PILL_HEIGHT / 2), words, taken)
+def _on(top: float) -> str:
+    return _ON[round((top - 3) / _STEP)]
 
 
-def _narrow_exit(place: int, several: bool, at: tuple[float, float]) -> tuple[float, float]:
-    if several:
-        return at[0] + place * 90.0, at[1] + 66
-    return 178.0, at[1] + 10
-
-
-def _narrow_line(
-    several: bool, at: tuple[float, float], pill: tuple[float, float]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    if several:
-        return (pill[0] + 37, at[1] + _BOX[1]), (pill[0] + 37, pill[1])
-    return (at[0] + _BOX[0], at[1] + 22), (pill[0], at[1] + 22)
+def _short(text: str, most: int = 46) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

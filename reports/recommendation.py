@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.workload import Workload
+from reports.bounds import MODES, Bound, bounds, excluded
 from reports.changes import Change, changes
+from reports.costs import is_dataset
 from reports.decision import Chart, walk
 from reports.option import (
     EXCLUDED,
@@ -14,6 +16,7 @@ from reports.option import (
     UNDECIDED,
     Option,
     Standing,
+    demand_of,
     judge,
     more_in_words,
 )
@@ -28,6 +31,7 @@ USE, CANNOT_TELL, NONE_MEETS, NOT_MEASURED, NO_NUMBERS = (
 )
 
 _DAY_S = 86_400.0
+MOST_OTHERS = 1  # that the headline names all of
 CLEARLY_CHEAPER = 2.0
 HARDLY_CHEAPER = 1.2
 
@@ -50,6 +54,10 @@ class Recommendation:
     """Whether the chart and the measurement name the same option; None: nothing to compare."""
     agreement: str
     changes: tuple[Change, ...]
+    limits: tuple[Bound, ...] = ()
+    """Every hard limit of every option against what the traffic asked."""
+    ranking: tuple[str, ...] = ()
+    """The options that meet the objective or may, cheapest first."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +95,16 @@ def recommend(workload: Workload, options: Sequence[Option]) -> Recommendation:
     others += [option.mode for option in ranking.having(MISSES)]
     headline = _HEADLINES[measured](ranking)
     outcome = measured
-    if chart.mode in ("batch", "async"):
+    named = {option.mode for option in options}
+    limits = _limits(options)
+    refused = {name: excluded([bound for bound in limits if bound.mode == name]) for name in MODES}
+    if chart.mode not in named and not refused[chart.mode] and chart.mode in _BY_RULE:
         outcome = NOT_MEASURED
         headline = _unmeasured_headline(chart, headline)
     confidence, because = _confidence(ranking, winner)
     if outcome == NOT_MEASURED:
         confidence, because = "low", "The decision chart says so; it was not measured."
-    agrees, agreement = _agreement(chart, winner, measured)
+    agrees, agreement = _agreement(chart, winner, measured, named)
     standings = tuple(judged[option.mode] for option in options)
     return Recommendation(
         headline=headline,
@@ -104,15 +115,36 @@ def recommend(workload: Workload, options: Sequence[Option]) -> Recommendation:
         confidence_because=because,
         chart=chart,
         standings=standings,
-        unmeasured=_unmeasured(chart, judged),
+        unmeasured=_unmeasured(chart, judged, refused),
         agrees=agrees,
         agreement=agreement,
         changes=changes(workload, options, standings, winner),
+        limits=limits,
+        ranking=tuple(option.mode for option in able),
+    )
+
+
+_BY_RULE = ("batch", "async")
+"""The chart leads here by what the workload is, not by how its traffic is spread."""
+
+
+def _limits(options: Sequence[Option]) -> tuple[Bound, ...]:
+    """The limits of all options: of the measured ones with their own demand and profile."""
+    known = {option.mode: option.bounds(demand_of([option])) for option in options}
+    demand = demand_of(options)
+    return tuple(
+        bound
+        for name in dict.fromkeys((*MODES, *known))
+        for bound in (known[name] if name in known else bounds(name, demand))
     )
 
 
 def price_of(option: Option) -> str:
     """What the option costs, for a day when a day was simulated, else for a month."""
+    if not option.cost.priced:
+        return "price not known"
+    if is_dataset(option.run):
+        return f"{usd(option.cost.amount_usd)} for the dataset"
     if abs(option.cost.period_s - _DAY_S) < 1:
         return f"{usd(option.cost.amount_usd)} a day"
     return f"{usd(option.cost.month_usd)} a month"
@@ -130,9 +162,14 @@ def _use(ranking: _Ranking) -> str:
     best = ranking.having(MEETS)[0]
     head = (
         f"Use **{mode(best.mode)}**: it answered {_met(best, ranking.workload)} "
-        f"for {price_of(best)}"
+        f"for {price_of(best).removesuffix(' for the dataset')}"
     )
     others = [option for option in ranking.options if option is not best]
+    if len(others) > MOST_OTHERS:
+        # The cheaper one that fell short and the next best say why; the table holds the rest.
+        cheaper = [o for o in others if o.cost.month_usd < best.cost.month_usd][-1:]
+        able = [o for o in others if o not in cheaper and o in ranking.having(MEETS, UNDECIDED)]
+        others = [*cheaper, *able[:1]] or others[:1]
     return head + "".join(f"; {_other(option, ranking)}" for option in others) + "."
 
 
@@ -219,8 +256,10 @@ def _confidence(ranking: _Ranking, winner: str | None) -> tuple[str, str]:
     rivals = [option for option in ranking.having(MEETS, UNDECIDED) if option is not best]
     if not rivals:
         return "high", f"{proof}, and no other option meets the objective."
+    if not rivals[0].cost.priced or not best.cost.priced:
+        return "low", f"{proof}, but the price of {mode(rivals[0].mode)} is not known."
     ratio = rivals[0].cost.month_usd / max(best.cost.month_usd, 1e-12)
-    text = f"{proof}, and the next option costs {significant(ratio, 2)} times as much."
+    text = f"{proof}, and the next one that meets it costs {significant(ratio, 2)} times as much."
     if best.summary.latency_s.supports(objective.quantile) and ratio >= CLEARLY_CHEAPER:
         return "high", text
     if ratio >= HARDLY_CHEAPER:
@@ -228,36 +267,55 @@ def _confidence(ranking: _Ranking, winner: str | None) -> tuple[str, str]:
     return "low", f"{text} Prices and machine speed are less sure than that."
 
 
-def _agreement(chart: Chart, winner: str | None, measured: str) -> tuple[bool | None, str]:
+def _agreement(
+    chart: Chart, winner: str | None, measured: str, named: set[str]
+) -> tuple[bool | None, str]:
     static = mode(chart.mode)
-    if chart.mode in ("batch", "async"):
+    close = "".join(
+        f" Its answer to “{step.question}” is not sure: the interval reaches over the threshold."
+        for step in chart.close
+    )
+    if chart.mode not in named:
         text = f"The chart leads to {static}, which was not measured; nothing to compare."
-        return None, text
+        return None, text + close
     if winner is None:
         found = "cannot tell yet" if measured == CANNOT_TELL else "names no option"
-        return None, f"The chart leads to {static}; the measurement {found}."
+        return None, f"The chart leads to {static}; the measurement {found}.{close}"
     if winner == chart.mode:
-        return True, f"The chart and the measurement agree on {static}."
+        return True, f"The chart and the measurement agree on {static}. {_reasons(chart)}{close}"
     return False, (
         f"The chart leads to {static}, the measurement to {mode(winner)}. "
         "The measurement decides: it is the cheapest option that met the objective; the chart "
-        "knows only the shape of the traffic."
+        f"knows only the shape of the traffic.{close}"
     )
 
 
-def _unmeasured(chart: Chart, judged: dict[str, Standing]) -> tuple[tuple[str, str], ...]:
+def _reasons(chart: Chart) -> str:
+    """What the last steps on the way found, which is what decided."""
+    shape = [step.because for step in chart.steps if step.slug in ("sustained", "consistent")]
+    return " ".join(shape or [chart.steps[-1].because])
+
+
+def _unmeasured(
+    chart: Chart, judged: dict[str, Standing], refused: dict[str, str | None]
+) -> tuple[tuple[str, str], ...]:
     found = []
-    for number, name in ((2, "realtime"), (2, "serverless"), (1, "async"), (0, "batch")):
+    rules = {"batch": chart.steps[0], **{s.leads_to: s for s in chart.steps if s.leads_to}}
+    asked = [step for step in chart.steps[1:] if step.slug in ("large", "long")]
+    if asked:
+        rules.setdefault("async", asked[-1])
+    for name in MODES:
         if name in judged:
             continue
-        missing = "this version does not measure it"
-        if name in ("realtime", "serverless"):
-            missing = "no run of it was given"
-        if name == chart.mode:
+        missing = "no run of it was given"
+        rule = rules.get(name)
+        if refused[name]:
+            reason = f"Ruled out: {refused[name]}"
+        elif name == chart.mode:
             reason = f"The chart leads here, but {missing}."
-        elif number < 2 and number < len(chart.steps):
-            reason = f"{chart.steps[number].because} Besides, {missing}."
+        elif name in _BY_RULE and rule is not None:
+            reason = f"{rule.because}"
         else:
-            reason = f"{missing.capitalize()}."
+            reason = "No run of it was given."
         found.append((name, reason))
     return tuple(found)

@@ -10,6 +10,7 @@ import msgspec
 from bench.errors import ConfigError
 from bench.run import Run
 from bench.workload import Workload
+from reports.bounds import MODES
 from reports.costs import Prices, cost_of, read_prices
 from reports.doubts import Doubt
 from reports.ledger import Entry, ledger
@@ -17,8 +18,7 @@ from reports.option import INVALID, MEETS, UNDECIDED, Option
 from reports.recommendation import Recommendation, recommend
 from reports.summary import summarise
 from reports.words import mode
-
-_ORDER = ("realtime", "serverless", "async", "batch")
+from reports.worlds import Sensitivity, sensitivity
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Report:
     recommendation: Recommendation
     ledger: tuple[Entry, ...]
     prices: Prices
+    sensitivity: Sensitivity | None
     doubts: tuple[tuple[str, Doubt], ...]
     """The option's name, or nothing where a doubt is about all of them; invalid ones first."""
 
@@ -55,14 +56,17 @@ def make_report(runs: Sequence[Run], prices: Prices | None = None) -> Report:
     workload = _workload(runs[0])
     options = tuple(
         Option(run, summary, cost_of(run, summary, table))
-        for run in sorted(runs, key=lambda run: _ORDER.index(run.mode))
+        for run in sorted(runs, key=_place)
         for summary in [summarise(run)]
     )
     doubts = _of_options(options) + [("", doubt) for doubt in _between(runs)]
+    doubts += [(option.mode, doubt) for option in options for doubt in _of_price(option)]
+    recommendation = recommend(workload, options)
     return Report(
         workload=workload,
         options=options,
-        recommendation=recommend(workload, options),
+        recommendation=recommendation,
+        sensitivity=sensitivity(workload, options, recommendation.standings),
         ledger=ledger(options, table),
         prices=table,
         doubts=tuple(sorted(doubts, key=lambda pair: not pair[1].invalid)),
@@ -78,7 +82,17 @@ def _of_options(options: Sequence[Option]) -> list[tuple[str, Doubt]]:
         if len(options) > 1 and n == len(options)
     }
     once = [("", doubt) for doubt in dict.fromkeys(d for _, d in found) if doubt in shared]
-    return once + [pair for pair in found if pair[1] not in shared]
+    who: dict[Doubt, list[str]] = {}
+    for name, doubt in found:
+        who.setdefault(doubt, []).append(name)
+    return once + [(_together(names), d) for d, names in who.items() if d not in shared]
+
+
+def _together(names: Sequence[str]) -> str:
+    """One name as it is, several in words."""
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(mode(name) for name in names[:-1])} and {mode(names[-1])}"
 
 
 def _workload(run: Run) -> Workload:
@@ -90,15 +104,14 @@ def _workload(run: Run) -> Workload:
         ) from None
 
 
+def _place(run: Run) -> tuple[int, str]:
+    """Known options in their order, others behind them."""
+    return (MODES.index(run.mode) if run.mode in MODES else len(MODES), run.mode)
+
+
 def _check(runs: Sequence[Run]) -> None:
     if not runs:
         raise ConfigError("A report needs at least one run. Name a folder under runs/.")
-    unknown = [run for run in runs if run.mode not in _ORDER[:2]]
-    if unknown:
-        raise ConfigError(
-            f"{unknown[0].folder} measured {unknown[0].mode!r}; a report knows "
-            f"{' and '.join(_ORDER[:2])}."
-        )
     twice = [name for name, n in Counter(run.mode for run in runs).items() if n > 1]
     if twice:
         folders = " and ".join(str(run.folder) for run in runs if run.mode == twice[0])
@@ -126,6 +139,20 @@ def _difference(one: Any, other: Any, path: str = "") -> str:
                 return found
         return ""
     return "" if one == other else f"{path} is {one!r} in one and {other!r} in the other"
+
+
+def _of_price(option: Option) -> list[Doubt]:
+    found = []
+    if option.cost.unpriced:
+        found.append(Doubt(f"{option.cost.unpriced} It is listed without a price, after the rest."))
+    capacity, fleet = option.cost.capacity, option.cost.fleet
+    if capacity.needed and fleet and capacity.needed > fleet.most:
+        text = (
+            f"{capacity.text} The latencies are those of {fleet.most:g}; the cost of a month "
+            f"counts {capacity.needed}."
+        )
+        found.append(Doubt(text))
+    return found
 
 
 def _between(runs: Sequence[Run]) -> list[Doubt]:

@@ -1,10 +1,12 @@
 """The tables of the page and of the terminal, as texts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from reports.costs import is_dataset
 from reports.option import Option
 from reports.report import Report
+from reports.sizes import answered_by_size
 from reports.summary import Spread, needed_for
 from reports.words import (
     NOTHING,
@@ -14,7 +16,6 @@ from reports.words import (
     rate,
     seconds,
     share,
-    significant,
     units,
     usd,
 )
@@ -57,11 +58,48 @@ class Line:
     basis: str
 
 
+@dataclass(frozen=True)
+class LimitRow:
+    """One hard limit of one option against what was asked."""
+
+    mode: str
+    name: str
+    asked: str
+    allowed: str
+    exceeded: bool
+    known: bool
+    source: str
+
+
+_LIMIT_NAMES = {
+    "payload_max_bytes": "payload",
+    "invocation_timeout_s": "processing, p99",
+    "memory_max_bytes": "memory",
+}
+
+
+def limit_rows(report: Report) -> tuple[LimitRow, ...]:
+    """Every hard limit of all options."""
+    return tuple(
+        LimitRow(
+            mode=bound.mode,
+            name=_LIMIT_NAMES[bound.name],
+            asked=NOTHING if bound.asked is None else bound.in_words(bound.asked),
+            allowed=bound.in_words(bound.limit),
+            exceeded=bound.exceeded,
+            known=bound.asked is not None,
+            source=bound.source,
+        )
+        for bound in report.recommendation.limits
+    )
+
+
 def option_rows(report: Report) -> tuple[Row, ...]:
     """The figures of every option, side by side."""
     lower = "measured"
     mixed = "measured; placement modelled"
-    period = seconds(report.options[0].summary.simulated_s)
+    first = report.options[0]
+    month = "a month, once a day" if is_dataset(first.run) else "a month"
     plan: tuple[tuple[str, str, Callable[[Option], Cell]], ...] = (
         ("Objective", lower, lambda option: _verdict(report, option)),
         ("Answered in time", lower, _in_time),
@@ -70,8 +108,9 @@ def option_rows(report: Report) -> tuple[Row, ...]:
         ("Started cold", lower, _cold),
         ("Cold start, median", mixed, lambda option: _at(option.summary.cold.unhindered_s, 0.5)),
         ("Failed", lower, _failed),
-        (f"Cost of {period}", "modelled", lambda o: Cell(usd(o.cost.amount_usd))),
-        ("Cost of a month", "modelled", lambda option: Cell(usd(option.cost.month_usd))),
+        *(_of_size(label, cells) for label, cells in answered_by_size(report.options)),
+        (f"Cost of {first.period}", "modelled", lambda o: Cell(usd(o.cost.amount_usd))),
+        (f"Cost of {month}", "modelled", lambda option: Cell(usd(option.cost.month_usd))),
         ("Cost of a million requests", "modelled", lambda o: Cell(usd(o.cost.per_million_usd))),
     )
     return tuple(
@@ -92,34 +131,6 @@ def bill(report: Report) -> tuple[Line, ...]:
         )
         for option in report.options
         for item in option.cost.items
-    )
-
-
-def again(report: Report) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What is needed to make the measurement again."""
-    manifests = [option.run.manifest for option in report.options]
-    first = manifests[0]
-    tool, model = first.get("tool", {}), first.get("model", {})
-    commit = tool.get("git_sha") or "unknown commit"
-    changed = ", with local changes" if tool.get("git_dirty") else ""
-    machine = {str(key): str(value) for key, value in first.get("machine", {}).items()}
-    hardware = [machine.pop(key, "") for key in ("cpu_model", "cpu_count", "kernel")]
-    memory = machine.pop("memory_bytes", "")
-    versions = [f"{name} {version}" for name, version in machine.items() if name != "fingerprint"]
-    host = f"{hardware[0]}, {hardware[1]} cores, kernel {hardware[2]}"
-    if memory.isdigit():
-        host += f", {significant(int(memory) / 1e9)} GB"
-    commands = dict.fromkeys(str(manifest.get("command", "")) for manifest in manifests)
-    return (
-        ("Command", tuple(commands)),
-        ("Seed", (str(report.workload.seed),)),
-        ("Weighbridge", (f"{tool.get('version', 'unknown')} ({commit}{changed})",)),
-        ("Machine", (host,)),
-        ("Versions", (", ".join(versions) or NOTHING,)),
-        ("Model", (str(model.get("name", NOTHING)),)),
-        ("Model hash", (f"sha256 {model.get('sha256', NOTHING)}",)),
-        ("Folders", tuple(str(option.run.folder) for option in report.options)),
-        ("Files", ("manifest.json, requests.parquet, samples.parquet, events.jsonl in each",)),
     )
 
 
@@ -148,6 +159,18 @@ def _at(spread: Spread, q: float) -> Cell:
 def _cold(option: Option) -> Cell:
     cold = option.summary.cold
     return Cell(share(cold.share), f"{count(cold.count)} requests" if cold.count else "")
+
+
+def _of_size(
+    label: str, found: Mapping[str, tuple[float, str]]
+) -> tuple[str, str, Callable[[Option], Cell]]:
+    def cell(option: Option) -> Cell:
+        if option.mode not in found:
+            return Cell(NOTHING)
+        answered, reason = found[option.mode]
+        return Cell(share(answered), reason)
+
+    return f"Answered, bodies of {label}", "measured", cell
 
 
 def _failed(option: Option) -> Cell:

@@ -14,15 +14,23 @@ import pandas as pd
 from bench.run import Run, write_json
 from bench.workload import Objective
 from reports.doubts import Doubt, Health, doubts_of
+from reports.warmup import WarmUp, warm_up_of
 
 Floats = npt.NDArray[np.float64]
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-THROTTLED = "ThrottlingException"
+THROTTLED = ("ThrottlingException", "TooManyRequestsException")
+"""As SageMaker and AWS Lambda call it."""
 TOP_ERRORS = 20
 NOTABLE_WAIT_S = 0.1
 ASSUMED_KEEP_ALIVE_S = 300.0
 """Idle seconds that an environment survives, where no profile says it; AWS publishes none."""
+
+COLUMNS = (
+    *("due_s", "sent_s", "done_s", "error", "cold", "model_s", "wait_s", "setup_s"),
+    *("placement_s", "request_bytes", "response_bytes"),
+)
+"""All that is read of the records: a long run has millions."""
 
 _Z95 = NormalDist().inv_cdf(0.975)
 
@@ -140,6 +148,10 @@ class Summary:
     simulated_s: float
     real_s: float
     skipped_s: float
+    completed_s: float | None
+    """From the first due time to the last answer; None when nothing was answered."""
+    warm_up: WarmUp
+    """What is left out of latencies, service times, lateness and the share in time."""
     doubts: tuple[Doubt, ...]
 
     @property
@@ -166,7 +178,10 @@ def wilson(count: int, of: int) -> tuple[float, float]:
     centre = share + z2 / (2 * of)
     half = _Z95 * sqrt(share * (1 - share) / of + z2 / (4 * of * of))
     scale = 1 + z2 / of
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # Rounding must not leave the share itself outside.
+    return max(0.0, min(share, (centre - half) / scale)), min(
+        1.0, max(share, (centre + half) / scale)
+    )
 
 
 def spread(values: Floats, quantiles: tuple[float, ...] = QUANTILES) -> Spread:
@@ -184,16 +199,27 @@ def spread(values: Floats, quantiles: tuple[float, ...] = QUANTILES) -> Spread:
     )
 
 
+def tail_of(lateness: Spread) -> float:
+    """0.99, or the largest quantile below it that there are requests enough for.
+
+    A quantile that too few requests support is the latest of them, which proves nothing.
+    """
+    return max([q for q in QUANTILES if q <= 0.99 and lateness.supports(q)], default=0.5)
+
+
 def summarise(run: Run) -> Summary:
     """The numbers of ``run``."""
-    requests = run.requests()
+    requests = run.requests(COLUMNS)
     load = run.manifest["load"]
     objective = msgspec.convert(run.manifest["workload"]["objective"], Objective)
     answered = (requests["error"] == "").to_numpy(bool)
     due, sent, done = (_column(requests, name) for name in ("due_s", "sent_s", "done_s"))
     latency = done - due
-    latencies = spread(latency[answered])
-    lateness = spread(sent - due)
+    is_cold = requests["cold"].to_numpy(bool)
+    warming = warm_up_of(run, latency[answered], due[answered], int(is_cold.sum()))
+    steady = due >= warming.until_s
+    latencies = spread(latency[answered & steady])
+    lateness = spread((sent - due)[steady])
     cold = _cold(requests, latency, answered, objective)
     failed = requests["error"][~answered].value_counts()
     duration = max(float(load["duration_s"]), 1e-9)
@@ -205,23 +231,25 @@ def summarise(run: Run) -> Summary:
         dropped=dropped,
         answered=int(answered.sum()),
         failed=int((~answered).sum()),
-        throttled=int(failed.get(THROTTLED, 0)),
+        throttled=sum(int(failed.get(code, 0)) for code in THROTTLED),
         errors=tuple((str(code), int(n)) for code, n in failed.head(TOP_ERRORS).items()),
         offered_rps=len(requests) / duration,
         achieved_rps=int(answered.sum()) / duration,
         latency_s=latencies,
-        service_s=spread((done - sent)[answered]),
-        model_s=spread(_column(requests, "model_s")[answered]),
+        service_s=spread((done - sent)[answered & steady]),
+        model_s=spread(_column(requests, "model_s")[answered & steady]),
         lateness_s=lateness,
-        within=_within(latency, answered, objective),
+        within=_within(latency[steady], answered[steady], objective),
         cold=cold,
-        warm_s=spread(latency[answered & ~requests["cold"].to_numpy(bool)]),
+        warm_s=spread(latency[answered & steady & ~is_cold]),
         billable=_billable(requests),
         traffic=_traffic((due, done), run, objective.quantile),
         simulated_s=float(load["duration_s"]),
         real_s=float(load["real_s"]),
         skipped_s=float(load["skipped_s"]),
-        doubts=doubts_of(run, _health(latencies, lateness, (cold, dropped))),
+        completed_s=float(done[answered].max() - due.min()) if answered.any() else None,
+        warm_up=warming,
+        doubts=doubts_of(run, _health(latencies, lateness, (cold, dropped)), warming),
     )
 
 
@@ -331,11 +359,13 @@ def _traffic(times: tuple[Floats, Floats], run: Run, quantile: float) -> Traffic
 
 def _health(latency: Spread, lateness: Spread, counts: tuple[Cold, int]) -> Health:
     cold, dropped = counts
+    tail = tail_of(lateness)
     return Health(
+        tail=tail,
         answered=latency.n,
         dropped=dropped,
-        lateness_s=(lateness.at(0.5) or 0.0, lateness.at(0.99) or 0.0),
-        latency_s=(latency.at(0.5) or 0.0, latency.at(0.99) or 0.0),
+        lateness_s=(lateness.at(0.5) or 0.0, lateness.at(tail) or 0.0),
+        latency_s=(latency.at(0.5) or 0.0, latency.at(tail) or 0.0),
         cold=cold.count,
         waited=cold.waited,
         longest_wait_s=cold.longest_wait_s,

@@ -12,8 +12,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-INK = "#262626"
-"""Drawn in this colour, a thing takes the page's own text colour."""
+from reports.styles import INK
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,11 @@ def inline(figure: Figure, slug: str, frame: Frame, texts: tuple[str, str]) -> s
     body = re.sub(r"url\(#", f"url(#{prefix}-", body)
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{prefix}-', body)
     body = re.sub(r'\b(d|x|y)="([^"]*)"', _rounded, body)
-    body = body.replace(INK, "currentColor").replace("xlink:href", "href")
+    body = (
+        body.replace(INK, "currentColor")
+        .replace("#000000", "currentColor")
+        .replace("xlink:href", "href")
+    )
     title, description = (escape(text) for text in texts)
     # Without CSS both sizes would show; the page's own CSS overrides the attribute.
     hidden = ' display="none"' if frame.narrow else ""

@@ -7,9 +7,11 @@ from rich.text import Text
 
 from reports.report import Report
 from reports.rows import option_rows
+from reports.verdict import sentence
 from reports.words import mode
 
 _STYLES = {"meets": "green", "misses": "red", "undecided": "yellow"}
+_MIXED = "measured; placement modelled"
 _STYLES |= {"invalid": "red", "excluded": "red"}
 
 
@@ -24,6 +26,7 @@ def render(report: Report) -> RenderableType:
         Text(),
         _table(report),
         *_footnote(report),
+        *_measured(report),
         *(
             Text(f"{mode(name).capitalize()}, not measured. {reason}", "dim")
             for name, reason in answer.unmeasured
@@ -45,21 +48,33 @@ def _headline(marked: str) -> Text:
 
 def _table(report: Report) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for option in report.options:
         table.add_column(mode(option.mode).capitalize(), justify="right")
+    table.add_column("Basis", style="dim")
     for row in option_rows(report):
         cells = [
             Text(_with_note(cell.text, cell.note), _STYLES.get(cell.kind, "")) for cell in row.cells
         ]
-        table.add_row(Text(f"{row.label} ({row.basis})"), *cells)
+        table.add_row(Text(row.label), *cells, row.basis.replace(_MIXED, "measured †"))
     return table
 
 
 def _footnote(report: Report) -> list[Text]:
     notes = [cell.note for row in option_rows(report) for cell in row.cells]
     few = any(note.endswith("needed") for note in notes)
-    return [Text("* too few requests to be sure of it", "dim")] if few else []
+    mixed = any(row.basis == _MIXED for row in option_rows(report))
+    return [
+        *([Text("* too few requests to be sure of it", "dim")] if few else []),
+        *([Text("† the wait for a machine in a cold start is modelled", "dim")] if mixed else []),
+    ]
+
+
+def _measured(report: Report) -> list[Text]:
+    return [
+        Text(f"{mode(option.mode).capitalize()}: {sentence(option.run, option.summary)}", "dim")
+        for option in report.options
+    ]
 
 
 def _with_note(text: str, note: str) -> str:

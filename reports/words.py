@@ -3,11 +3,23 @@
 from math import floor, isinf, log10
 
 NOTHING = "–"  # noqa: RUF001 - an en dash is the usual mark for an empty cell
+
+
+class ProperName(str):
+    """Keeps its own capitals at the beginning of a sentence too."""
+
+    def capitalize(self) -> str:
+        return str(self)
+
+
 MODES = {
     "realtime": "real-time",
     "serverless": "serverless",
+    "lambda": ProperName("AWS Lambda"),
     "async": "asynchronous",
     "batch": "batch transform",
+    "triton": "Triton",
+    "url": "server at",
 }
 
 
@@ -52,6 +64,8 @@ def usd(value: float | None) -> str:
     """An amount of money; small ones keep two significant digits."""
     if value is None:
         return NOTHING
+    if isinf(value):
+        return "not known"
     if value == 0:
         return "$0"
     if value < 0.1:
@@ -67,7 +81,8 @@ def rate(value: float) -> str:
 
 def units(quantity: float, unit: str) -> str:
     """So many of a unit."""
-    many = "" if quantity == 1 or unit.isupper() else "s"
+    alone = quantity == 1 or unit.isupper() or unit in ("thousand", "million")
+    many = "" if alone else "s"
     return f"{significant(quantity)} {unit}{many}"
 
 
