@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import msgspec
 
 from bench.deployment import Deployment
 from bench.errors import USAGE, ConfigError, MeasurementError
+from bench.loops import Users
 from bench.plan import PLAN_VARIABLE, Plan
 
 SERVERS_READY_S = 600.0
@@ -103,12 +105,34 @@ def wait_for_servers(servers: Child) -> dict[str, Any]:
     )
 
 
+def _several(workers: int) -> list[str]:
+    """Locust's options for a master with ``workers`` processes, on a free port of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return [
+        *("--processes", str(workers), "--master-bind-host", "127.0.0.1"),
+        *("--master-bind-port", port, "--master-host", "127.0.0.1", "--master-port", port),
+    ]
+
+
 def start_load(plan: Plan, folder: Path) -> Child:
     """Start Locust on the plan's scenario."""
     path = folder / "plan.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
     scenarios = Path(__file__).parent.parent / "scenarios"
-    locustfile = scenarios / f"{plan.workload.scenario}.py"
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile)]
-    options = ["--headless", "--users", "1", "--exit-code-on-error", "0", "--skip-log-setup"]
-    return Child([*command, *options], folder / "locust.log", {PLAN_VARIABLE: str(path)})
+    arrivals = plan.workload.arrivals
+    if isinstance(arrivals, Users):
+        locustfile = f"{scenarios / 'adopted.py'},{plan.workload.scenario}"
+        rate = arrivals.spawn_rate or min(arrivals.users, 100)
+        options = ["--users", str(arrivals.users), "--spawn-rate", f"{rate:g}"]
+        options += ["--host", plan.url.rpartition("/")[0]]
+        options += ["--stop-timeout", f"{plan.workload.request_timeout_s:g}"]
+    else:
+        # Batch has no endpoint to send to: the requests of any scenario are gathered into jobs.
+        locustfile = str(scenarios / f"{'gathered' if plan.batch else plan.workload.scenario}.py")
+        options = ["--users", str(plan.workers)]
+        options += _several(plan.workers) if plan.workers > 1 else []
+    command = [sys.executable, "-m", "locust", "-f", locustfile, "--headless", *options]
+    command += ["--exit-code-on-error", "0", "--skip-log-setup"]
+    return Child(command, folder / "locust.log", {PLAN_VARIABLE: str(path)})

@@ -33,7 +33,8 @@ LEAD_S = 0.02
 """A jump lands this long before the event, so that processes wake up at their natural pace."""
 
 MEMBERS = 16
-_HEADER = struct.Struct("=ddd")  # monotonic origin, skipped seconds, fast-forward?
+_HEADER = struct.Struct("=dddd")  # monotonic origin, skipped seconds, fast-forward?, load's begin
+_BEGIN_AT = 24
 _MEMBER = struct.Struct("=dqqqd")  # present, work, awaiting, parked, next
 _SIZE = _HEADER.size + MEMBERS * _MEMBER.size
 _ABSENT = (0.0, 0, 0, 0, math.inf)
@@ -49,26 +50,38 @@ class Clock:
         except OSError as error:
             raise ConfigError(f"There is no clock in {folder}: {error.strerror}.") from error
         self._map = mmap.mmap(self._file, _SIZE)
-        self._origin, _, fast = _HEADER.unpack_from(self._map, 0)
+        origin, _, fast, _ = _HEADER.unpack_from(self._map, 0)
+        self._origin = float(origin)
         self.fast_forward = bool(fast)
         self._members: list[Member] = []
 
     @classmethod
-    def create(cls, folder: Path, fast_forward: bool) -> "Clock":
-        """Start a clock at zero in ``folder``; its path must leave room for a socket's name."""
-        header = _HEADER.pack(time.monotonic(), 0.0, fast_forward)
+    def create(cls, folder: Path, fast_forward: bool, awaits_load: bool = False) -> "Clock":
+        """Start a clock at zero in ``folder``; its path must leave room for a socket's name.
+
+        With ``awaits_load`` somebody will say when the load begins (`Member.begin_load`).
+        """
+        begin_s = math.nan if awaits_load else -math.inf
+        header = _HEADER.pack(time.monotonic(), 0.0, fast_forward, begin_s)
         (folder / "clock").write_bytes(header + _MEMBER.pack(*_ABSENT) * MEMBERS)
         return cls(folder)
 
     def now(self) -> float:
         """Seconds since the clock was made, the skipped ones included."""
-        return time.monotonic() - float(self._origin) + self.skipped_s
+        real_s = time.monotonic() - self._origin
+        return real_s + self.skipped_s if self.fast_forward else real_s
 
     @property
     def skipped_s(self) -> float:
         """Seconds skipped so far."""
         skipped: float = _HEADER.unpack_from(self._map, 0)[1]
         return skipped
+
+    @property
+    def load_begin_s(self) -> float:
+        """When the load began; NaN when it has not yet, -inf where none is awaited."""
+        begin_s: float = _HEADER.unpack_from(self._map, 0)[3]
+        return begin_s
 
     def join(self, log: EventLog | None = None) -> "Member":
         """Take part: a member's work holds the clock, its next event is where a jump lands."""
@@ -113,7 +126,8 @@ class Clock:
         target, now = self._next_if_idle() - LEAD_S, self.now()
         if not now < target < math.inf:
             return None
-        _HEADER.pack_into(self._map, 0, self._origin, self.skipped_s + target - now, True)
+        skipped_s = self.skipped_s + target - now
+        _HEADER.pack_into(self._map, 0, self._origin, skipped_s, True, self.load_begin_s)
         return now, target
 
 
@@ -164,7 +178,17 @@ class Member:
             woken = [slot for slot in range(MEMBERS) if self.clock._read(slot)[0]] if jump else []
         if jump:
             self._log.write("skip", jump[0], to_s=round(jump[1], 6))
-        for slot in woken:
+        self._wake(woken)
+
+    def begin_load(self, at_s: float) -> None:
+        """Tell every member that the load began at this moment."""
+        with self.clock._locked():
+            struct.pack_into("=d", self.clock._map, _BEGIN_AT, at_s)
+            woken = [slot for slot in range(MEMBERS) if self.clock._read(slot)[0]]
+        self._wake(woken)
+
+    def _wake(self, slots: list[int]) -> None:
+        for slot in slots:
             # A full socket means that a wake-up is already waiting there.
             with contextlib.suppress(OSError):
                 self._bell.sendto(b"!", self._address(slot))

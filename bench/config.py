@@ -10,8 +10,10 @@ import msgspec
 
 from bench.arrivals import due_times
 from bench.errors import ConfigError
+from bench.loops import Closed, Users
+from bench.payload import CONTENT_TYPES
 from bench.replay import Replay
-from bench.target import TARGETS, Target
+from bench.target import PEERS, TARGETS, Peer, Target
 from bench.units import MAX_REQUESTS
 from bench.workload import Workload
 
@@ -21,7 +23,7 @@ class Experiment:
     """A workload, and the settings of every option it may be sent to."""
 
     workload: Workload
-    targets: dict[str, Target]
+    targets: dict[str, Target | Peer]
 
 
 def read_experiment(
@@ -33,7 +35,7 @@ def read_experiment(
     ``extends = "NAME"`` to change only some keys of the scenario NAME in the folder ``scenarios``.
     ``trace`` is a file to replay instead of the scenario's own.
     """
-    document = _read_toml(path)
+    document = _of_locust_file(path) if path.suffix == ".py" else _read_toml(path)
     base = document.pop("extends", None)
     if base is not None:
         document = _merged(_read_toml(scenario_path(str(base), scenarios)), document)
@@ -41,22 +43,24 @@ def read_experiment(
         _apply(document, setting)
     if trace is not None:
         _use_trace(document, trace, path.stem)
+    _resolve_locust_file(document, path)
     source = str(path) + (" with --set" if settings else "")
     _fill_duration(document, source)
+    _fill_content_type(document)
     experiment = _experiment(document, source)
     _check_workload(experiment.workload, _known(scenarios))
     return experiment
 
 
 def scenario_path(name: str, scenarios: Path) -> Path:
-    """The file of the scenario called ``name``, or ``name`` itself if it is a TOML file."""
-    if name.endswith(".toml"):
+    """The file of the scenario called ``name``, or ``name`` itself if it is a file's."""
+    if name.endswith((".toml", ".py")):
         return Path(name)
     known = _known(scenarios)
     if name not in known:
         raise ConfigError(
             f"There is no scenario {name!r}. Choose one of {', '.join(known)}, "
-            "or name a .toml file."
+            "or name a .toml file, or a Locust file (.py)."
         )
     return scenarios / f"{name}.toml"
 
@@ -67,10 +71,19 @@ def _known(scenarios: Path) -> list[str]:
 
 def _check_workload(workload: Workload, known: list[str]) -> None:
     """What the types cannot hold: something is sent, not too much, by a scenario there is."""
+    if isinstance(workload.arrivals, Users):
+        _check_locust_file(workload)
+        return
     if workload.scenario not in known:
         raise ConfigError(
             f"scenario = {workload.scenario!r}: there is no such Locust file. "
             f"Choose one of {', '.join(known)}."
+        )
+    arrivals = workload.arrivals
+    if isinstance(arrivals, Closed) and arrivals.users > workload.max_in_flight:
+        raise ConfigError(
+            f"{workload.name}: {arrivals.users} users may have as many requests open, but "
+            f"max_in_flight is {workload.max_in_flight}. Raise it, or take fewer users."
         )
     expected = workload.arrivals.expected_count(workload.duration_s)
     if expected > MAX_REQUESTS:
@@ -82,6 +95,42 @@ def _check_workload(workload: Workload, known: list[str]) -> None:
         raise ConfigError(
             f"{workload.name}: no request is due in {workload.duration_s:g} s. "
             "Make duration_s longer, the rate higher or the seed another."
+        )
+
+
+def _of_locust_file(path: Path) -> dict[str, Any]:
+    """What a Locust file of one's own is run with when nothing else is said."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_")[:40]
+    return {
+        "name": name or "locustfile",
+        "title": f"The users of {path.name}",
+        "scenario": str(path),
+        "duration_s": 60,
+        "arrivals": {"kind": "users"},
+        "objective": {"latency_s": 1.0},
+    }
+
+
+def _resolve_locust_file(document: dict[str, Any], path: Path) -> None:
+    """A Locust file is named from the folder of the file that names it."""
+    scenario = str(document.get("scenario", ""))
+    if scenario.endswith(".py"):
+        file = path if path.suffix == ".py" else path.parent / scenario
+        document["scenario"] = str(file.resolve())
+
+
+def _check_locust_file(workload: Workload) -> None:
+    if not workload.scenario.endswith(".py") or not Path(workload.scenario).is_file():
+        raise ConfigError(
+            f"scenario = {workload.scenario!r}: there is no such Locust file. With arrivals.kind = "
+            "'users' the scenario is a .py file of your own."
+        )
+    if "," in workload.scenario:
+        raise ConfigError(f"Locust takes no file with a comma in its path: {workload.scenario}.")
+    if workload.fast_forward:
+        raise ConfigError(
+            "fast_forward = true: the users of a Locust file of one's own wait on real time, "
+            "which cannot be skipped. Set it to false."
         )
 
 
@@ -144,12 +193,23 @@ def _fill_duration(document: dict[str, Any], source: str) -> None:
         document["duration_s"] = replay.length_s()
 
 
+def _fill_content_type(document: dict[str, Any]) -> None:
+    """A dataset is sent as what it is, unless the file says otherwise."""
+    payload = document.get("payload")
+    if not isinstance(payload, dict) or "content_type" in payload:
+        return
+    suffix = Path(str(payload.get("records"))).suffix.lower()
+    if payload.get("fill") == "octets":
+        payload["content_type"] = "application/octet-stream"
+    elif payload.get("records") is not None and suffix in CONTENT_TYPES:
+        payload["content_type"] = CONTENT_TYPES[suffix]
+
+
 def _experiment(document: dict[str, Any], source: str) -> Experiment:
-    tables = {mode: document.pop(mode, {}) for mode in TARGETS}
+    kinds = {**TARGETS, **PEERS}
+    tables = {mode: document.pop(mode, {}) for mode in kinds}
     workload = _converted(document, Workload, "", source)
-    targets = {
-        mode: _converted(table, TARGETS[mode], mode, source) for mode, table in tables.items()
-    }
+    targets = {mode: _converted(table, kinds[mode], mode, source) for mode, table in tables.items()}
     return Experiment(workload, targets)
 
 

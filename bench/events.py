@@ -26,3 +26,9 @@ class EventLog:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The events in a file so far, a half-written last line left out."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]

@@ -19,10 +19,10 @@ RATE_WINDOW_S = 5.0
 class Progress:
     """A `bench.measure.Watcher` that writes to ``console``."""
 
-    def __init__(self, console: Console, duration_s: float, scheduled: int) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._duration_s = duration_s
-        self._scheduled = scheduled
+        self._duration_s = 0.0
+        self._scheduled: int | None = None
         self._live: Live | None = None
         self._last_plain_s = time.monotonic()
         self._sent = self._errors = 0
@@ -39,6 +39,11 @@ class Progress:
         else:
             self.close()
         self._console.print(Text(f"{mode}: {text}"))
+
+    def expect(self, duration_s: float, scheduled: int | None) -> None:
+        """What the load that begins now comes to; None where nobody knows how many requests."""
+        self._duration_s = duration_s
+        self._scheduled = scheduled
 
     def live(self, at_s: float, new: Records) -> None:
         """The load is at ``at_s``; ``new`` records have come since the last call."""
@@ -73,9 +78,13 @@ class Progress:
         p99 = f"{np.quantile(latencies, 0.99):.3f} s" if len(latencies) else "-"
         left_s = max(0.0, self._duration_s - at_s)
         rate = sum(n for _, n in self._recent) / RATE_WINDOW_S
+        of = "" if self._scheduled is None else f" of {self._scheduled}"
+        if at_s > self._duration_s:  # asynchronous answers may take minutes more
+            left = "" if self._scheduled is None else f", {self._scheduled - self._sent} to come"
+            return f"  waiting for answers{left} | {self._errors} errors | p99 {p99}"
         return (
             f"  {clock_text(min(at_s, self._duration_s))}, {clock_text(left_s)} left | "
-            f"{self._sent} of {self._scheduled} requests, {rate:.1f}/s | "
+            f"{self._sent}{of} requests, {rate:.1f}/s | "
             f"{self._errors} errors | p99 {p99}"
         )
 

@@ -1,8 +1,9 @@
 """One measurement: a folder on disk, the only interface between measuring and judging.
 
-    manifest.json      what was run, on what, when, and how it ended
+    manifest.json      what was run, on what, when, how it ended, and the first verdict on it
     requests.parquet   one row a request, the columns of `bench.record.RECORD`
     samples.parquet    one row a second of real time: CPU, memory, in flight, instances
+    metrics.parquet    the servers' metrics as CloudWatch would keep them (`bench.metrics`)
     events.jsonl       cold starts, skips of the clock, instances, phases
     summary.json       the numbers made from these, remade at will
 
@@ -11,14 +12,17 @@ All times are seconds on the run's clock; zero is the start of the load.
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench.errors import ConfigError
+from bench.metrics import read_metrics
 from bench.record import RECORD, Records
 
 SCHEMA_VERSION = 1
@@ -32,6 +36,9 @@ SAMPLE_COLUMNS = (
     "in_flight",  # requests accepted and not answered
     "instances",  # running, in any state
     "backlog",  # requests waiting for an instance
+    "gpu_share",  # as nvidia-smi tells them, of all GPUs; NaN: there is none
+    "gpu_memory_bytes",
+    "gpu_power_w",
     "lateness_s",  # largest lateness of the generator in that second; NaN: nothing sent
 )
 
@@ -53,13 +60,27 @@ class Run:
         """Seconds of the clock that the load covered, what was skipped included."""
         return float(self.manifest["load"]["duration_s"])
 
-    def requests(self) -> pd.DataFrame:
-        """One row a request, in the order of the schedule; columns as in `RECORD`."""
-        return pd.read_parquet(self.folder / "requests.parquet")
+    @property
+    def rate_rps(self) -> float:
+        """Requests a second of the clock, on average over the load."""
+        return float(self.manifest["load"]["sent"]) / max(self.duration_s, 1e-9)
+
+    def requests(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row a request, in the order of the schedule; ``columns`` of `RECORD`, or all."""
+        path = self.folder / "requests.parquet"
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+
+    def due_s(self) -> npt.NDArray[np.float64]:
+        """When each request was due, ascending."""
+        return self.requests(["due_s"])["due_s"].to_numpy(np.float64)
 
     def samples(self) -> pd.DataFrame:
         """One row a second of real time; columns `SAMPLE_COLUMNS`."""
         return pd.read_parquet(self.folder / "samples.parquet")
+
+    def metrics(self) -> pd.DataFrame:
+        """One row a metric, variant and minute (or 10 s); columns `METRIC_COLUMNS`."""
+        return read_metrics(self.folder)
 
     def events(self) -> list[dict[str, Any]]:
         """What happened, oldest first; each has ``at_s`` and ``kind``."""
@@ -98,6 +119,13 @@ def write_json(path: Path, value: Any) -> None:
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(draft, path)
+
+
+def note_verdict(run: Run, verdict: dict[str, Any]) -> None:
+    """Add the first judgement of ``run`` to its manifest; later ones leave it as it is."""
+    if "verdict" not in run.manifest:
+        run.manifest.update(verdict)
+        write_json(run.folder / "manifest.json", run.manifest)
 
 
 def requests_frame(records: Records) -> pd.DataFrame:

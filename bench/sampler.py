@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from bench.gpu import Gpus
 from bench.run import SAMPLE_COLUMNS
 
 STATUS_TIMEOUT_S = 1.0
@@ -60,6 +61,7 @@ class Sampler:
         self._generator = Usage(generator_pid)
         self._address = address
         self._rows = rows
+        self._gpus = Gpus()
         psutil.cpu_percent()  # the first call only sets the beginning
 
     def take(self, at_s: float, lateness_s: float) -> None:
@@ -75,6 +77,7 @@ class Sampler:
             "instances": _total(status, "instances"),
             "backlog": _total(status, "backlog"),
             "lateness_s": lateness_s,
+            **self._gpus.figures(),
         }
         self._rows.append(tuple(row[column] for column in SAMPLE_COLUMNS))
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.capacity import Capacity
+from bench.capacity_search import find_capacity
 from bench.config import Experiment
 from bench.errors import ConfigError
 from bench.measure import Model, Order, Watcher, measure
+from bench.payload import MAX_BODY_BYTES
 from bench.run import Run, read_run
 
 MAX_PAYLOADS = 1000
-MAX_PAYLOAD_BYTES = 100 * 2**20
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Session:
     payloads: list[Path]
     folder: Path
     command: str
+    workers: int = 1
+    """Processes that share the load."""
 
 
 def measure_all(session: Session, watcher: Watcher) -> list[Run]:
@@ -34,19 +38,30 @@ def measure_all(session: Session, watcher: Watcher) -> list[Run]:
     there.
     """
     return [
-        measure(
-            Order(
-                session.experiment.workload,
-                session.experiment.targets[mode],
-                session.model,
-                session.payloads,
-                session.command,
-            ),
-            session.folder / mode,
-            watcher,
-        )
-        for mode in session.modes
+        measure(_order(session, mode), session.folder / mode, watcher) for mode in session.modes
     ]
+
+
+def search_all(session: Session, watcher: Watcher) -> dict[str, Capacity]:
+    """Look for the highest rate of each mode, one after the other; what was found so far is kept.
+
+    Each mode's folder holds ``capacity.json`` and a run folder for each rate that was tried.
+    """
+    return {
+        mode: find_capacity(_order(session, mode), session.folder / mode, watcher)
+        for mode in session.modes
+    }
+
+
+def _order(session: Session, mode: str) -> Order:
+    return Order(
+        session.experiment.workload,
+        session.experiment.targets[mode],
+        session.model,
+        session.payloads,
+        session.command,
+        session.workers,
+    )
 
 
 def finished_runs(folder: Path) -> list[Run]:
@@ -78,11 +93,11 @@ def payload_files(path: Path) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise ConfigError(f"--payload {path}: there is no such file, or the folder is empty.")
-    total = sum(file.stat().st_size for file in files)
-    if len(files) > MAX_PAYLOADS or total > MAX_PAYLOAD_BYTES:
+    largest = max(file.stat().st_size for file in files)
+    if len(files) > MAX_PAYLOADS or largest > MAX_BODY_BYTES:
         raise ConfigError(
-            f"--payload {path}: {len(files)} files of {total / 2**20:.0f} MiB together; at most "
-            f"{MAX_PAYLOADS} files and {MAX_PAYLOAD_BYTES // 2**20} MiB. Choose some of them."
+            f"--payload {path}: {len(files)} files of up to {largest:,} bytes; at most "
+            f"{MAX_PAYLOADS} files of {MAX_BODY_BYTES:,} bytes each. Choose some of them."
         )
     return files
 

@@ -1,13 +1,13 @@
 """Every setting of a scenario file: its key, type, default and meaning, read off the nouns."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
-from bench.target import TARGETS
+from bench.target import PEERS, TARGETS
 from bench.workload import Workload
 
 
@@ -23,7 +23,7 @@ class Setting:
 def settings() -> list[Setting]:
     """All keys, in the order of the file."""
     found = list(_of_struct(Workload, ""))
-    for mode, target in TARGETS.items():
+    for mode, target in {**TARGETS, **PEERS}.items():
         found += _of_struct(target, f"{mode}.")
     return found
 
@@ -35,10 +35,13 @@ def _of_struct(struct: type[msgspec.Struct], prefix: str, when: str = "") -> Ite
         key = prefix + field.encode_name
         kinds = list(_structs(field.type))
         if len(kinds) > 1:
-            yield Setting(f"{key}.kind", "required", " | ".join(str(kind.tag) for kind in kinds))
+            names = " | ".join(str(kind.tag) for kind in kinds)
+            yield Setting(f"{key}.kind", _default_kind(field), names)
         for kind in kinds:
             tag = f"kind = {kind.tag}" if len(kinds) > 1 else ""
-            yield from _of_struct(kind.cls, f"{key}.", tag)
+            for setting in _of_struct(kind.cls, f"{key}.", tag):
+                absent = setting.default == "required" and field.default is None
+                yield replace(setting, default="none") if absent else setting
         if not kinds:
             meaning = _description(field.type)
             yield Setting(key, _default(field), f"{when}: {meaning}" if when else meaning)
@@ -59,6 +62,13 @@ def _description(kind: inspect.Type) -> str:
         schema: dict[str, Any] = kind.extra_json_schema or {}
         return str(schema.get("description") or _description(kind.type))
     return ""
+
+
+def _default_kind(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    default = field.default  # none: there is no such table unless a key is given
+    return str(default.__struct_config__.tag) if isinstance(default, msgspec.Struct) else "none"
 
 
 def _default(field: inspect.Field) -> str:

@@ -18,6 +18,9 @@ def keep_up(deployment: Deployment, say: Callable[[str], None]) -> None:
         try:
             ready = wait_for_servers(servers)
             say(_instructions(ready["address"], list(ready["endpoints"])))
+            for name, described in ready["endpoints"].items():
+                if spoken := described.get("open_inference"):
+                    say(_open_inference(name, spoken))
             while servers.exit_code is None:
                 time.sleep(0.2)
             raise MeasurementError(
@@ -30,6 +33,11 @@ def keep_up(deployment: Deployment, say: Callable[[str], None]) -> None:
     say("All are stopped.")
 
 
+_ASYNCHRONOUS = """
+  The asynchronous endpoint has an object store: boto3.client("s3", endpoint_url=ADDRESS + "/s3", …)
+"""
+
+
 def _instructions(address: str, names: list[str]) -> str:
     return f"""Listening on {address}, until Ctrl-C. Endpoints: {", ".join(names)}
 
@@ -39,5 +47,16 @@ def _instructions(address: str, names: list[str]) -> str:
   answer = runtime.invoke_endpoint(EndpointName="{names[0]}",
                                    ContentType="application/json", Body=b"...")
 
+  Batch jobs: boto3.client("sagemaker", …).create_transform_job(ModelName="…-batch", …)
+  over objects of boto3.client("s3", endpoint_url="{address}/s3", …)
+
+{_ASYNCHRONOUS if any(name.endswith("-async") for name in names) else ""}
   curl -H 'Content-Type: application/json' -d @body.json {address}/endpoints/{names[0]}/invocations
+"""
+
+
+def _open_inference(name: str, spoken: dict[str, str]) -> str:
+    return f"""{name} speaks the Open Inference Protocol (KServe v2) as well:
+  HTTP {spoken["http"]}/v2/models/{spoken["model"]}
+  gRPC {spoken["grpc"]}
 """
