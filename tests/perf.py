@@ -3,7 +3,6 @@
 Every line is a ratio or a comparison within this run; PERFORMANCE.md keeps the last table.
 """
 
-import http.client
 import json
 import random
 import sys
@@ -11,29 +10,32 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 from scipy import stats
 
 from bench.arrivals import Bursts
-from bench.deployment import Deployment, Endpoint
 from bench.machine import machine
 from bench.measure import Model, Order, measure
 from bench.record import Records
 from bench.run import Run
 from bench.session import sample_files
-from bench.target import Realtime, Serverless
+from bench.target import Serverless
 from bench.workload import Objective, Workload
 from servers.archive import fingerprint
 from servers.digits.build import build
 from servers.samples import samples
 from tests.conftest import CACHE
+from tests.perf_async import queue
+from tests.perf_batch import batch
+from tests.perf_clients import clients
 from tests.perf_engine import exactness
-from tests.serving import serving
-
-ROUNDS, CALLS = 7, 400
+from tests.perf_front import front
+from tests.perf_goals import goals
+from tests.perf_model_server import MODEL_SERVER_PARTS
+from tests.perf_report import report
+from tests.perf_serverless import serverless
 
 PAIRS = 6
 PART = Workload(
@@ -49,6 +51,7 @@ PART = Workload(
 class Silent:
     """A watcher that says nothing."""
 
+    def expect(self, duration_s: float, scheduled: int | None) -> None: ...
     def phase(self, mode: str, text: str) -> None: ...
     def live(self, at_s: float, new: Records) -> None: ...
 
@@ -62,7 +65,7 @@ def fast_forward(folder: Path) -> list[str]:
     archive = build(CACHE / "weighbridge")
     model = Model("digits", archive, fingerprint(archive))
     files = sample_files(samples(archive), folder / "payloads")
-    target = Serverless(profile={"keep_alive_s": 12.0})
+    target = Serverless(profile={"keep_alive_s": 12.0, "keep_alive_sigma": 0})
 
     def run(fast: bool, seed: int) -> tuple[Run, float]:
         workload = msgspec.structs.replace(PART, fast_forward=fast, seed=seed)
@@ -113,60 +116,17 @@ def _pooled(pairs: list[tuple[tuple[Run, float], tuple[Run, float]]]) -> str:
     return f"| all latencies | {counts} | Kolmogorov-Smirnov p = {test.pvalue:.2f} |"
 
 
-def front(folder: Path) -> list[str]:
-    """What the front end adds to a call of the model server, in interleaved rounds."""
-    archive = build(CACHE / "weighbridge")
-    body = samples(archive)[0]
-    kept = Serverless(profile={"placement_median_s": 0.0})
-    deployment = Deployment(
-        [Endpoint("kept", Realtime(), str(archive)), Endpoint("zero", kept, str(archive))]
-    )
-    with serving(deployment, folder / "front") as server:
-        [direct] = [
-            f"http://127.0.0.1:{connection.laddr.port}/invocations"
-            for process in server.instances()
-            for connection in process.net_connections()
-            if connection.status == "LISTEN"
-        ]
-        ways = {
-            "model server alone": direct,
-            "real-time endpoint": f"{server.address}/endpoints/kept/invocations",
-            "serverless endpoint, warm": f"{server.address}/endpoints/zero/invocations",
-        }
-        for url in ways.values():
-            calls(url, body, 50)
-        rounds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(ROUNDS):
-            for name, url in ways.items():
-                rounds[name].append(float(np.median(calls(url, body, CALLS))))
-    base = float(np.median(rounds["model server alone"]))
-    rows = [
-        f"| {name} | {np.median(found) * 1e3:.2f} ms | {np.median(found) / base:.2f} |"
-        for name, found in rounds.items()
-    ]
-    return [f"| one caller, {ROUNDS} rounds | p50 | ratio |", "|---|---|---|", *rows]
-
-
-def calls(url: str, body: bytes, count: int) -> list[float]:
-    """Seconds that each of ``count`` calls over one connection took."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc)
-    took = []
-    for _ in range(count):
-        began = time.perf_counter()
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        took.append(time.perf_counter() - began)
-        assert answer.status == 200, answer.status
-    connection.close()
-    return took
-
-
 PARTS: dict[str, Callable[[Path], list[str]]] = {
     "front": front,
     "load": exactness,
+    "clients": clients,
+    "goals": goals,
     "fast-forward": fast_forward,
+    "report": report,
+    **MODEL_SERVER_PARTS,
+    "serverless": serverless,
+    "async": queue,
+    "batch": batch,
 }
 
 

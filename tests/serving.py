@@ -1,7 +1,10 @@
 """Servers for tests: the real process on a free port, and the real client for it."""
 
+import asyncio
 import contextlib
+import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,8 @@ def predict_fn(data, model):
         time.sleep(data["sleep_s"])
     if isinstance(data, dict) and "allocate_mb" in data:
         return len(bytearray(data["allocate_mb"] * 2**20))
+    if isinstance(data, dict) and "answer_mb" in data:
+        return "x" * (data["answer_mb"] * 2**20)
     if data == "fail":
         raise RuntimeError("the model broke")
     if data == "die":
@@ -62,6 +67,12 @@ class Serving:
             config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
         )
 
+    def status(self) -> dict[str, dict[str, int]]:
+        """What ``GET /status`` tells."""
+        with urllib.request.urlopen(f"{self.address}/status", timeout=10) as answer:
+            status: dict[str, dict[str, int]] = json.load(answer)
+            return status
+
     def instances(self) -> list[psutil.Process]:
         """The processes of the model servers."""
         return psutil.Process(self.child.pid).children()
@@ -85,3 +96,10 @@ def eventually(holds: Callable[[], bool], what: str, within_s: float = 20.0) -> 
     while not holds():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.02)
+
+
+async def eventually_async(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Let the event loop run until ``holds``; TimeoutError after ``within_s``."""
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.001)

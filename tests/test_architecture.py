@@ -17,7 +17,9 @@ NOUNS = {
     f"bench.{name}"
     for name in (
         *("errors", "arrivals", "workload", "target", "record"),
-        *("deployment", "plan", "events", "run", "clock", "process", "config"),
+        *("deployment", "plan", "events", "run", "clock", "process", "config", "capacity"),
+        *("loops", "payload", "stock", "bodies", "clients", "units"),
+        "scaling",
     )
 }
 """What a room may import of bench; the bare package, for the version, goes without saying."""
@@ -73,17 +75,22 @@ def why_forbidden(importer: str, imported: str) -> str | None:
         return "only scenarios import Locust and gevent, for these patch the interpreter"
     if room == "tests" or target not in PACKAGES:
         return None
-    if imported == "bench.cli" and importer not in ("bench.cli", "bench.__main__"):
+    command = _is_command_line(importer)
+    if _is_command_line(imported) and not command and importer != "bench.__main__":
         return "nothing imports the command line but bench.__main__"
-    if importer == "bench.cli" or target == room:
+    if command or target == room:
         return None
     if room == "bench":
-        return "only bench.cli knows the rooms"
+        return "only the command line knows the rooms"
     if target != "bench":
         return f"{room} does not know {target}; they meet in the run folder"
     if imported not in NOUNS | {"bench"}:
         return f"{room} may import these of bench only: {', '.join(sorted(NOUNS))}"
     return None
+
+
+def _is_command_line(module: str) -> bool:
+    return module == "bench.cli" or f"{module}.".startswith("bench.commands.")
 
 
 def broken_imports(sources: Sources) -> list[str]:
@@ -160,7 +167,7 @@ def test_imports_go_one_way(sources: Sources) -> None:
         ("scenarios/new.py", "from bench import cli", "nothing imports the command line"),
         ("reports/new.py", "from bench.cli import main", "nothing imports the command line"),
         ("reports/new.py", "from bench import bootstrap", "may import these of bench only"),
-        ("bench/new.py", "from servers.wire import x", "only bench.cli knows the rooms"),
+        ("bench/new.py", "from servers.wire import x", "only the command line knows the rooms"),
         ("bench/new.py", "from . import cli", "nothing imports the command line"),
         ("bench/new.py", "import gevent.monkey", "patch the interpreter"),
         ("tests/test_new.py", "from locust import task", "patch the interpreter"),
@@ -257,8 +264,8 @@ def make(*arguments: str) -> str:
 
 def test_help_is_the_default_and_lists_every_command() -> None:
     """`make` alone says what there is."""
-    listed = set(re.findall(r"^  make ([a-z]+) ", make(), re.MULTILINE))
-    expected = "help setup bench test lint types check perf report up clean"
+    listed = set(re.findall(r"^  make ([a-z-]+) ", make(), re.MULTILINE))
+    expected = "help setup bench test lint types check soak perf perf-gpu report up clean"
     assert listed == set(expected.split())
 
 

@@ -89,11 +89,15 @@ def linked() -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "nosuch"], "There is no scenario 'nosuch'. Choose one of intermittent, replay"),
+        (["run", "nosuch"], "There is no scenario 'nosuch'. Choose one of capacity, huge_payload"),
         (["run", "nosuch.toml"], "There is no file nosuch.toml"),
         (["run", "sustained", "--set", "arrivals.rate_rps=-1"], "arrivals.rate_rps: expected"),
         (["run", "sustained", "--set", "arrivals.speed=1"], "unknown key 'arrivals.speed'"),
-        (["run", "sustained", "--modes", "batch"], "--modes batch: choose from realtime"),
+        (["run", "sustained", "--modes", "bath"], "--modes bath: choose from realtime"),
+        (
+            ["run", "sustained", "--modes", "batch", "--set", "arrivals={kind='closed', users=2}"],
+            "cannot be gathered into jobs",
+        ),
         (["run", "sustained", "--model", "nosuch.tar.gz"], "nosuch.tar.gz"),
         (["run", "sustained", "--payload", "nosuch"], "--payload nosuch: there is no such file"),
         (["run", "sustained", "--prices", "nosuch.toml"], "nosuch.toml"),
@@ -178,7 +182,7 @@ def test_a_run_ends_with_the_answer_and_the_page(tmp_path: Path, digits_archive:
     folder = page.parent
     assert (tmp_path / "runs" / "latest").resolve() == folder.resolve()
     answer = json.loads((folder / "recommendation.json").read_text())
-    assert [option["mode"] for option in answer["options"]] == ["realtime", "serverless"]
+    assert [option["mode"] for option in answer["options"]] == ["realtime", "serverless", "async"]
     for mode in ("realtime", "serverless"):
         assert (folder / mode / "requests.parquet").exists()
         assert json.loads((folder / mode / "summary.json").read_text())["valid"]

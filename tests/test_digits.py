@@ -53,6 +53,16 @@ def test_the_archive_is_a_model(digits_archive: Path, folder: Path) -> None:
     assert len(samples(digits_archive)) == 64
 
 
+def test_a_large_batch_is_read_in_parts(call: Call, folder: Path) -> None:
+    """Each image has the answer that it has alone, in its place."""
+    some = images(folder)
+    count = 70
+    alone = np.load(io.BytesIO(call(npy(some), "application/x-npy", "application/x-npy").body))
+    large = call(npy(np.tile(some, (count, 1))), "application/x-npy", "application/x-npy")
+    assert len(some) * count > 4096
+    assert (np.load(io.BytesIO(large.body)) == np.tile(alone, count)).all()
+
+
 @pytest.mark.slow
 def test_training_is_reproducible(digits_archive: Path, tmp_path: Path) -> None:
     """Trained again elsewhere the archive has the same bytes, and a second call trains nothing."""
@@ -74,6 +84,16 @@ def test_it_reads_its_samples(call: Call, folder: Path) -> None:
     assert answer.content_type == "application/json"
     assert np.mean(right) >= 0.95
     assert all(0 <= p["probability"] <= 1 for p in predictions)
+
+
+@pytest.mark.slow
+def test_many_images_come_and_go_as_lines(call: Call, folder: Path) -> None:
+    """JSON Lines: more than are computed at once, the answers in order, blank lines left out."""
+    some = [image.reshape(8, 8).tolist() for image in images(folder)] * 20
+    body = "\n\n".join(json.dumps(image) for image in some).encode()
+    lines = call(body, "application/jsonlines", "application/jsonlines").body.splitlines()
+    whole = call(json.dumps(some).encode())
+    assert [json.loads(line) for line in lines] == json.loads(whole.body)["predictions"]
 
 
 @pytest.mark.slow

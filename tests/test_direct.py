@@ -1,6 +1,5 @@
 """The generator's own HTTP against a server that does what each request's body says."""
 
-import contextlib
 import csv
 import json
 import os
@@ -8,67 +7,20 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.record import Records, read_records
+from tests.answering import OK, listening, plainly, read_request
 from tests.loading import SCENARIOS, load, sets
 
 pytestmark = pytest.mark.slow
 
 LARGE_BYTES = 5_000_000
 TIMEOUT_S = 0.8
-OK = b"HTTP/1.1 200 OK\r\n"
-
-Serve = Callable[[socket.socket, bytes], bool]
-"""Answers one request with this body; False: the connection is closed."""
-
-
-@contextlib.contextmanager
-def listening(serve: Callable[[socket.socket, int], None]) -> Iterator[str]:
-    """A server on a free port of 127.0.0.1, a thread a connection, each with its number."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        number = 0
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            number += 1
-            threading.Thread(target=run, args=(connection, number), daemon=True).start()
-
-    def run(connection: socket.socket, number: int) -> None:
-        with connection, contextlib.suppress(ConnectionError):
-            serve(connection, number)
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        # By name: it may mean IPv6 first, where nobody listens.
-        yield f"http://localhost:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def read_request(connection: socket.socket) -> bytes | None:
-    """The next request's body; None when the caller has closed."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        if not (piece := connection.recv(65536)):
-            return None
-        data += piece
-    head, _, body = data.partition(b"\r\n\r\n")
-    size = int(head.lower().partition(b"content-length:")[2].split()[0])
-    while len(body) < size:
-        body += connection.recv(65536)
-    return body
 
 
 def act(connection: socket.socket, number: int) -> None:
@@ -275,7 +227,7 @@ def test_listeners_are_told_and_a_stalled_generator_says_so(tmp_path: Path) -> N
     command = [sys.executable, "-m", "locust", "-f", str(tmp_path / "file.py"), "--headless"]
     command += ["--records", str(records), "--payload", str(SCENARIOS / "payloads")]
     command += sets("duration_s=2.5", 'arrivals={kind="constant", rate_rps=40}')
-    with listening(lambda connection, _: plainly(connection)) as address:
+    with listening(plainly) as address:
         done = subprocess.run(
             [*command, "--host", address],
             env={**os.environ, "PYTHONPATH": str(SCENARIOS.parent)},
@@ -290,8 +242,3 @@ def test_listeners_are_told_and_a_stalled_generator_says_so(tmp_path: Path) -> N
     assert late_s.max() > 0.2
     assert np.median(late_s) < 0.005
     assert late_s[-10:].max() < 0.1
-
-
-def plainly(connection: socket.socket) -> None:
-    while read_request(connection) is not None:
-        connection.sendall(OK + b"Content-Length: 0\r\n\r\n")

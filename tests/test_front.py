@@ -168,7 +168,7 @@ def test_the_parts_of_the_time_are_in_server_timing(runtime: Any) -> None:
 def test_a_response_stream_is_refused_in_words(runtime: Any) -> None:
     """An operation that the endpoint does not offer is a ValidationError, not a silence."""
     with pytest.raises(ClientError, match="does not support this kind of invocation"):
-        runtime.invoke_endpoint_with_response_stream(EndpointName="echo", Body=b"1")
+        runtime.invoke_endpoint_with_response_stream(EndpointName="small", Body=b"1")
 
 
 def test_any_other_path_is_not_found(server: Serving) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.limits import PREFIX, Caps, Cgroups, Limiter, Rlimits, find_limiter
+from servers.limits import PREFIX, Caps, Cgroups, Group, Limiter, Rlimits, find_limiter
 
 BUSY = """
 import sys, time
@@ -28,10 +28,10 @@ needs_groups = pytest.mark.skipif(
 )
 
 
-def run(program: str, limiter: Limiter, caps: Caps) -> tuple[str, int, bool]:
+def run(program: str, limiter: Limiter, caps: Caps, *arguments: str) -> tuple[str, int, bool]:
     """What the capped program printed, its exit status, whether memory ran out."""
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -68,6 +68,49 @@ def test_without_control_groups_private_memory_is_capped() -> None:
     """The program gets a MemoryError of its own."""
     said, status, _ = run(HUNGRY, Rlimits(), Caps(memory_mb=256))
     assert (said, status) == ("", 1)
+
+
+MAPPED = """
+import mmap, sys, time
+sys.stdin.readline()
+with open(sys.argv[1], "rb") as file:
+    weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    sum(weights[at] for at in range(0, len(weights), 4096))
+    print("read", flush=True)
+    time.sleep(60)
+"""
+IN_A_CHILD = """
+import subprocess, sys, time
+sys.stdin.readline()
+hungry = "import time; kept = b'x' * (300 * 2**20); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", hungry]).wait()
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_the_watchdog_sees_mapped_weights(tmp_path: Path) -> None:
+    """RLIMIT_DATA does not count a mapped file; the process is killed, and it shows."""
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(bytes(300 * 2**20))
+    said, status, killed = run(MAPPED, Rlimits(), Caps(memory_mb=128), str(weights))
+    assert (status, killed) == (-9, True), said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_the_watchdog_counts_what_a_process_starts() -> None:
+    """300 MB in a child of its own are too many for 128."""
+    _, status, killed = run(IN_A_CHILD, Watching(), Caps(memory_mb=128))
+    assert (status, killed) == (-9, True)
+
+
+class Watching(Rlimits):
+    """The watchdog alone, as on a system that has no RLIMIT_DATA of running processes."""
+
+    def hold(self, pid: int, caps: Caps) -> Group:
+        return self._watchdog.watch(pid, (caps.memory_mb or 0) * 2**20)
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from bench.errors import ConfigError
-from servers import model_app
+from servers.batcher import Batcher, Policy
 from servers.bodies import JSON
+from servers.engine import Engine
 from servers.handlers import load_handlers
-from servers.model_app import LoadedModel, Startup, make_app
+from servers.model_app import Served, Startup, make_app
 from servers.model_server import Settings
 
 MakeModel = Callable[[str], Path]
@@ -103,7 +104,7 @@ def serving(folder: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], 
             process.kill()
 
 
-def call(folder: Path, method: str, path: str, chunks: list[bytes], limit: int = 100) -> Sent:
+def call(folder: Path, method: str, path: str, chunks: list[bytes], **more: int) -> Sent:
     """What the application sends for one request, without a process or a socket."""
     headers = [(b"content-type", JSON.encode())]
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
@@ -118,14 +119,17 @@ def call(folder: Path, method: str, path: str, chunks: list[bytes], limit: int =
 
     with ThreadPoolExecutor(1) as thread:
         handlers = load_handlers(folder)
-        loaded = LoadedModel(handlers, handlers.load_model(folder))
-        app = make_app(loaded, thread, Startup(1.25, 0.5, 0.0), limit)
+        engine = Engine(handlers, handlers.load_model(folder))
+        batcher = Batcher(engine, Policy(max_batch=1, max_waiting=more.get("max_waiting", 10)))
+        batcher.start(thread)
+        app = make_app(Served(batcher, Startup(1.25, 0.5, 0.0), more.get("limit", 100)))
         scope = {"type": "http", "method": method, "path": path, "headers": headers}
 
         async def once() -> None:
             await app(scope, receive, send)
 
         asyncio.run(once())
+        batcher.stop()
     return sent
 
 
@@ -186,10 +190,10 @@ def test_a_body_in_pieces_cannot_pass_the_limit(make_model: MakeModel) -> None:
     assert header(sent, b"server-timing") is not None
 
 
-def test_a_full_queue_is_a_503(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_a_503(make_model: MakeModel) -> None:
     """Requests beyond what may wait are refused at once."""
-    monkeypatch.setattr(model_app, "MAX_WAITING", 0)
-    assert call(make_model(ECHO), "POST", "/invocations", [b"1"])[0]["status"] == 503
+    sent = call(make_model(ECHO), "POST", "/invocations", [b"1"], max_waiting=0)
+    assert sent[0]["status"] == 503
 
 
 def test_settings_have_the_contracts_defaults() -> None:

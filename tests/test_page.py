@@ -1,33 +1,18 @@
 """The page as people meet it: in a real browser, from a file, without a network."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
-from bench.run import Run
-from bench.workload import Objective
 from reports.page import page, write_page
 from reports.report import make_report
-from tests.make_runs import (
-    make_cold,
-    make_failed,
-    make_pair,
-    make_run,
-    realistic,
-    records,
-    workload,
-)
+from tests.browsing import PROBE, SIZES, STORIES, THEMES, browser, opened, pages, troubled
+from tests.make_runs import make_cold, make_pair, make_run, records, workload
 
-CHROMIUM = Path("/usr/bin/chromium")
-PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)> $x_1$ **b**"
-SIZES = [(360, 800), (1400, 900)]
-THEMES = ["light", "dark"]
+__all__ = ["browser", "pages"]
 
 # Everything below runs in the page and gives back what is wrong, so that an empty list is good.
 TEXTS = """() => {
@@ -89,104 +74,6 @@ OVERLAPS = """() => {
 
 SCROLLED = """[...document.querySelectorAll(".scroll")]
   .filter(region => region.scrollWidth > region.clientWidth).length"""
-
-
-@dataclass
-class Opened:
-    """A page in a browser and what it did that it should not."""
-
-    page: Page
-    troubles: list[str] = field(default_factory=list)
-
-    def ask(self, script: str) -> Any:
-        return self.page.evaluate(script)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-def troubled(folder: Path) -> list[Run]:
-    """A pair with everything that can be shown: failures, throttling, an invalid run, probes."""
-    given = workload(1.0, title=PROBE)
-    runs = []
-    for mode in ("realtime", "serverless"):
-        rows = realistic(mode)
-        make_failed(rows, slice(3, 9), b"ThrottlingException", 400)
-        make_failed(rows, slice(20, 21), b"<b>Model&Error", 424)
-        load = {"dropped": 2} if mode == "serverless" else {}
-        model = {"name": PROBE}
-        changes = {"workload": given, "load": load, "model": model, "command": PROBE}
-        runs.append(make_run(folder / mode, mode, rows, **changes))
-    return runs
-
-
-def seconds_long(folder: Path) -> list[Run]:
-    """Ten minutes of steady traffic with many requests, to see other axes."""
-    given = workload(0.2, duration_s=600.0)
-    random = np.random.default_rng(5)
-    runs = []
-    for mode in ("realtime", "serverless"):
-        rows = records(30_000, 0.02, model_s=0.02)
-        rows["done_s"] += random.lognormal(-4, 0.6, len(rows))
-        if mode == "serverless":
-            make_cold(rows, slice(0, 12))
-        runs.append(make_run(folder / mode, mode, rows, workload=given, load={"duration_s": 600.0}))
-    return runs
-
-
-def crowded(folder: Path) -> list[Run]:
-    """Slowest requests just under, at and just over the objective."""
-    given = workload(0.1, objective=Objective(latency_s=0.1))
-    runs = []
-    for mode, slowest in (("realtime", 0.097), ("serverless", 0.104)):
-        rows = records(34, 2000.0, model_s=0.01)
-        rows["done_s"][5] = rows["due_s"][5] + slowest
-        runs.append(make_run(folder / mode, mode, rows, workload=given))
-    return runs
-
-
-STORIES: dict[str, Callable[[Path], list[Run]]] = {
-    "met": lambda folder: make_pair(folder, workload(4.5)),
-    "undecided": lambda folder: make_pair(folder, workload(4.0)),
-    "troubled": troubled,
-    "steady": seconds_long,
-    "crowded": crowded,
-    "batch": lambda folder: make_pair(folder, workload(4.5, needs_answer=False)),
-    "alone": lambda folder: make_pair(folder, workload(1.0))[:1],
-}
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of each story, written once."""
-    folder = tmp_path_factory.mktemp("pages")
-    return {
-        name: write_page(make_report(make(folder / name)), folder / f"{name}.html")
-        for name, make in STORIES.items()
-    }
-
-
-def opened(browser: Browser, path: Path, size: tuple[int, int], theme: Any = "light") -> Opened:
-    tab = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=theme)
-    found = Opened(tab)
-    tab.on("console", lambda message: found.troubles.append(message.text))
-    tab.on("pageerror", lambda error: found.troubles.append(str(error)))
-    tab.on("dialog", lambda dialog: found.troubles.append(dialog.message))
-    tab.on(
-        "request",
-        lambda request: (
-            None if request.url == path.as_uri() else found.troubles.append(request.url)
-        ),
-    )
-    tab.goto(path.as_uri())
-    return found
 
 
 @pytest.mark.slow

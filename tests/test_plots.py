@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.figures import Drawn, figures
+from reports.drawn import Drawn
+from reports.figures import figures
 from reports.option import Option
 from reports.report import make_report
 from reports.series import MOST_POINTS, curve, series_of
@@ -27,8 +28,9 @@ def elements(svg: str) -> list[ET.Element]:
 
 
 def test_each_figure_says_how_to_read_it_and_what_it_shows(drawn: dict[str, Drawn]) -> None:
-    """All five are there, each with its basis."""
-    assert list(drawn) == ["percentiles", "timeline", "cold", "cost", "volume"]
+    """All that a day gives data for are there, each with its basis."""
+    expected = ["percentiles", "timeline", "flow", "cold", "cost", "volume", "map", "tornado"]
+    assert list(drawn) == expected
     for each in drawn.values():
         assert each.how_to_read.endswith(".")
         assert each.shows.endswith(".")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.errors import ConfigError
-from bench.raw import Tail, finish, load_start_s, read_events
+from bench.raw import CHUNK, Tail, finish, load_start_s, read_events
 from bench.record import RECORD
 from bench.run import SAMPLE_COLUMNS, SCHEMA_VERSION, read_run, write_json
 
@@ -24,7 +24,13 @@ def write_events(folder: Path, *events: dict[str, object]) -> None:
 
 
 LOAD = {"at_s": 10.0, "kind": "phase", "name": "load"}
-END = {"at_s": 3610.0, "kind": "phase", "name": "end", "generator_cpu_s": 2.0, "real_s": 100.0}
+END = {"at_s": 3610.0, "kind": "phase", "name": "end"}
+
+
+def selfcheck(**counts: int) -> dict[str, object]:
+    """What the generator tells of itself when it closes."""
+    known = {"scheduled": 2, "sent": 1, "dropped": 1, "unsent": 0, "in_flight": 0, **counts}
+    return {"at_s": 3610.0, "kind": "selfcheck", "cpu_s": 2.0, "real_s": 100.0, **known}
 
 
 def test_the_tail_gives_each_record_once(tmp_path: Path) -> None:
@@ -70,7 +76,7 @@ def test_the_account_tells_real_from_skipped_seconds(tmp_path: Path) -> None:
         {"at_s": 9.5, "kind": "skip", "to_s": 1010.0},
         {"at_s": 1020.0, "kind": "skip", "to_s": 3520.0},
     ]
-    write_events(tmp_path, LOAD, *skips, END)
+    write_events(tmp_path, LOAD, *skips, END, selfcheck())
     (tmp_path / "requests.bin").write_bytes(record(0, 1, 1, 2) + record(1, 2, math.nan, 3))
     account = finish(tmp_path, [], 3600.0)
     assert account["skipped_s"] == pytest.approx(3500.0)
@@ -85,6 +91,57 @@ def test_an_interrupted_load_covers_what_it_covered(tmp_path: Path) -> None:
     write_events(tmp_path, LOAD)
     (tmp_path / "requests.bin").write_bytes(record(0, 1, 1, 2) + record(1, 30, 30, 42))
     assert finish(tmp_path, [], 3600.0)["duration_s"] == 42.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "balanced"),
+    [
+        ({}, True),
+        ({"scheduled": 9, "sent": 4, "unsent": 4, "in_flight": 3}, True),  # interrupted
+        ({"scheduled": 3}, False),
+        ({"in_flight": 1}, False),
+        ({"dropped": 0, "unsent": 1}, False),
+    ],
+)
+def test_the_counts_of_generator_and_records_must_agree(
+    tmp_path: Path, counts: dict[str, int], balanced: bool
+) -> None:
+    """scheduled = sent + dropped + unsent, and sent = ok + errors + timeouts + in flight."""
+    write_events(tmp_path, LOAD, END, selfcheck(**counts))
+    (tmp_path / "requests.bin").write_bytes(record(0, 1, 1, 2) + record(1, 2, math.nan, 3))
+    account = finish(tmp_path, [], 3600.0)
+    assert account["balanced"] is balanced
+    if balanced:
+        ended = account["ok"] + account["errors"] + account["timeouts"]
+        assert account["sent"] == ended + account["in_flight"]
+
+
+def test_what_was_under_way_is_unknown_of_a_killed_generator(tmp_path: Path) -> None:
+    """Without its own count nothing is claimed; errors and timeouts are told apart."""
+    write_events(tmp_path, LOAD)
+    rows = np.frombuffer(b"".join(record(n, n, n, n + 1) for n in range(4)), RECORD).copy()
+    rows["error"][1:] = [b"Timeout", b"ConnectTimeout", b"HTTP 503"]
+    (tmp_path / "requests.bin").write_bytes(rows.tobytes())
+    account = finish(tmp_path, [], 3600.0)
+    assert (account["ok"], account["errors"], account["timeouts"]) == (1, 1, 2)
+    assert (account["unsent"], account["in_flight"], account["balanced"]) == (None, None, None)
+
+
+def test_many_records_are_written_in_order_with_little_memory(tmp_path: Path) -> None:
+    """More than one chunk of them, in the order of completion, and the rate that they had."""
+    count = CHUNK + 1000
+    rows = np.zeros(count, RECORD)
+    rows["seq"] = np.random.default_rng(1).permutation(count)
+    rows["due_s"] = rows["seq"] / 1000
+    rows["sent_s"] = rows["due_s"] * 1.002
+    (tmp_path / "requests.bin").write_bytes(rows.tobytes())
+    account = finish(tmp_path, [], 3600.0)
+    assert account["rate_share"] == pytest.approx(1 / 1.002)
+    write_json(tmp_path / "manifest.json", {"schema_version": SCHEMA_VERSION, "mode": "realtime"})
+    found = read_run(tmp_path).requests(["seq", "error"])
+    assert list(found.columns) == ["seq", "error"]
+    assert (found["seq"] == np.arange(count)).all()
+    assert set(found["error"]) == {""}
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

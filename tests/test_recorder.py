@@ -77,3 +77,17 @@ def test_server_timing_is_read() -> None:
 def test_a_duration_that_is_no_number_is_left_out(value: str) -> None:
     """A server's nonsense never ends the measurement."""
     assert durations_s(f"model;dur={value}") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("model;dur=5", {"model": 0.005}),
+        ("model;dur=5.;desc=x,wait;dur=2.5", {"model": 0.005, "wait": 0.0025}),
+        ('cached, cold-start;dur=1.5, instance;desc="a, b"', {"cold-start": 0.0015}),
+        ("model;dur=nan, wait;dur=-1.5", {}),
+    ],
+)
+def test_server_timing_in_an_unusual_form_is_read(text: str, found: dict[str, float]) -> None:
+    """Other servers write it otherwise than ours: whole numbers, no spaces, other names."""
+    assert durations_s(text) == found

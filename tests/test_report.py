@@ -7,7 +7,7 @@ import pytest
 
 from bench.errors import ConfigError
 from bench.run import Run
-from reports.answer import write_answer
+from reports.answer import answer, write_answer
 from reports.report import make_report
 from tests.make_runs import make_pair, make_run, realistic, records, workload
 
@@ -41,11 +41,15 @@ def test_a_report_needs_a_run() -> None:
         make_report([])
 
 
-def test_a_mode_that_cannot_be_judged_is_refused(tmp_path: Path) -> None:
-    """Only the options with a price and a chart of their own."""
-    run = make_run(tmp_path / "a", "realtime", records(9, 9.0))
-    with pytest.raises(ConfigError, match="measured 'elsewhere'"):
-        make_report([Run(run.folder, {**run.manifest, "mode": "elsewhere"})])
+def test_a_mode_without_a_price_is_judged_and_listed_without_one(tmp_path: Path) -> None:
+    """Its latency counts, its cost is not known, and the report says so; it never ranks first."""
+    pair = make_pair(tmp_path, workload(4.5))
+    other = Run(pair[0].folder, {**pair[0].manifest, "mode": "elsewhere"})
+    report = make_report([*pair, other])
+    assert [option.mode for option in report.options] == ["realtime", "serverless", "elsewhere"]
+    assert report.recommendation.ranking == ("serverless", "realtime", "elsewhere")
+    assert any("knows no option 'elsewhere'" in doubt.text for _, doubt in report.doubts)
+    assert answer(report)["options"][2]["cost"]["month_usd"] is None
 
 
 def test_a_workload_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -77,6 +81,14 @@ def test_the_ledger_names_basis_source_and_consequence(tmp_path: Path) -> None:
     assert all(each.basis and each.source and each.if_wrong for each in entries)
     assert any("(keep_alive_s)" in each.what for each in entries)
     assert {"measured", "modelled", "assumed"} <= {each.basis for each in entries}
+
+
+def test_the_ledger_says_what_the_bill_assumes(tmp_path: Path) -> None:
+    """The speed of AWS's machine, what is not counted, and whether the capacity was checked."""
+    known = {each.what: each for each in make_report(make_pair(tmp_path, workload())).ledger}
+    assert known["Speed of AWS's machine"].basis == "assumed"
+    assert known["Real-time: capacity of an instance"].value == "not checked"
+    assert known["Free tier, Savings Plans, taxes"].value == "none"
 
 
 def test_the_answer_is_written_for_programs(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_cold_start_is_told_in_its_parts(tmp_path: Path, make_model: MakeModel
     model = make_model(ECHO)
     with serving(deployed(model, zero=target), tmp_path / "run") as server:
         timing = ask(server, "zero", 1)["ResponseMetadata"]["HTTPHeaders"]["server-timing"]
-    assert 'placement;dur=50.000;desc="modelled"' in timing
+    assert 'placement.machine;dur=50.000;desc="modelled"' in timing
     [cold] = events(model, "cold_start")
     assert cold["placement_s"] == 0.05
     assert 0 < cold["import_s"] + cold["load_s"] < cold["setup_s"]

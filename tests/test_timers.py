@@ -93,3 +93,51 @@ def test_started_work_holds_the_clock_until_it_ends(tmp_path: Path) -> None:
 
     on_clock(tmp_path, steps)
     assert order == ["work", "timer"]
+
+
+def test_what_counts_from_the_loads_begin_waits_for_it(tmp_path: Path) -> None:
+    """The clock is not turned before the timers are set; without a load it counts from now."""
+    told: list[float] = []
+
+    async def run() -> None:
+        clock = Clock.create(tmp_path, fast_forward=True, awaits_load=True)
+        timers, other = Timers(clock, EventLog(None)), clock.join()
+        other.update(work=1)
+        done = asyncio.Event()
+
+        def begun(at_s: float) -> None:
+            told.append(at_s)
+            timers.call_at(at_s + 100.0, fired)
+
+        def fired() -> None:
+            told.append(clock.now())
+            done.set()
+
+        timers.when_load_begins(begun)
+        other.update(work=-1, next_s=3600.0)
+        await asyncio.sleep(0)
+        assert not told
+        assert clock.skipped_s == 0
+        at_s = clock.now()
+        other.begin_load(at_s)
+        async with asyncio.timeout(20):
+            await done.wait()
+        assert told[0] == at_s
+        assert told[1] - at_s == pytest.approx(100.0, abs=0.5)
+        timers.when_load_begins(told.append)
+        assert told[2] == at_s
+        await timers.close()
+        clock.close()
+
+    asyncio.run(run())
+
+
+def test_where_no_load_is_awaited_it_counts_from_now(tmp_path: Path) -> None:
+    """As in a server that somebody has started by hand."""
+    told: list[float] = []
+
+    async def steps(timers: Timers) -> None:
+        timers.when_load_begins(told.append)
+        assert told[0] == pytest.approx(timers.now(), abs=0.5)
+
+    on_clock(tmp_path, steps)

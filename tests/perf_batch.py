@@ -1,0 +1,327 @@
+"""What a batch job costs beside the model itself: ``make perf ARGS=batch``.
+
+``WEIGHBRIDGE_BATCH_RECORDS`` (100,000) is the size of the timed jobs, ``WEIGHBRIDGE_BATCH_MB``
+(500) that of the input whose memory is watched, ``WEIGHBRIDGE_BATCH_JOB_MB`` (50) that of the
+checked job; 1e6, 10000 and 1000 are the nightly form.
+"""
+
+import http.client
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import numpy as np
+import orjson
+
+from bench.deployment import Deployment, Endpoint
+from bench.target import Batch, Realtime
+from servers.agent import ObjectOrder, ready, transform_object
+from servers.caller import CallOrder
+from servers.digits.build import build
+from servers.job_run import local_executor
+from servers.places import Draft, file_location, read_chunks
+from servers.samples import samples
+from servers.splitting import Splitting, mini_batches
+from tests.conftest import CACHE
+from tests.http_container import container
+from tests.serving import serving
+
+RECORDS = int(float(os.environ.get("WEIGHBRIDGE_BATCH_RECORDS", "100000")))
+MEMORY_MB = int(os.environ.get("WEIGHBRIDGE_BATCH_MB", "500"))
+JOB_MB = int(os.environ.get("WEIGHBRIDGE_BATCH_JOB_MB", "50"))
+TOGETHER = 256
+ALONE = 2_000
+LINEAR = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+
+BARE = """
+import sys, time, orjson, torch
+sys.path.insert(0, sys.argv[1] + "/code")
+import inference
+torch.set_num_threads(1)
+model = inference.model_fn(sys.argv[1])
+inference.model_warmup_fn(sys.argv[1], model)
+began = time.perf_counter()
+with open(sys.argv[2], "rb") as source, open(sys.argv[3], "wb") as target, torch.inference_mode():
+    while lines := source.readlines(int(sys.argv[4])):
+        images = torch.tensor([orjson.loads(line) for line in lines], dtype=torch.float32)
+        best = model(images).softmax(dim=1).max(dim=1)
+        for label, p in zip(best.indices.tolist(), best.values.tolist()):
+            target.write(orjson.dumps({"label": label, "probability": round(p, 4)}) + b"\\n")
+print(time.perf_counter() - began)
+"""
+"""The loop that one would write by hand: orjson, a torch batch, orjson."""
+
+
+def batch(folder: Path) -> list[str]:
+    """All rows of the table."""
+    rows = ["| batch transform | found | wanted |", "|---|---|---|"]
+    for part in (_split_and_assemble, _against_a_bare_loop, _memory, _linear, _checked_job):
+        below = folder / part.__name__
+        below.mkdir()
+        rows += part(below)
+    return rows
+
+
+def _images() -> list[bytes]:
+    return [orjson.dumps(orjson.loads(each)) for each in samples(build(CACHE / "weighbridge"))]
+
+
+def _dataset(path: Path, count: int) -> int:
+    """``count`` digits as JSON Lines; its bytes."""
+    lines = [image + b"\n" for image in _images()]
+    block = b"".join(lines)
+    with path.open("wb") as file:
+        for _ in range(count // len(lines)):
+            file.write(block)
+        file.write(b"".join(lines[: count % len(lines)]))
+    return path.stat().st_size
+
+
+def _split_and_assemble(folder: Path) -> list[str]:
+    """Reading, cutting and writing alone: the model's answers are the lines themselves."""
+    size = _dataset(folder / "in", RECORDS)
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        with Draft(file_location(folder / "out"), folder / "draft") as draft:
+            for part in mini_batches(
+                read_chunks(file_location(folder / "in")), Splitting("Line", limit_bytes=6 << 20)
+            ):
+                draft.write(part.body)
+            draft.publish()
+        took.append(time.process_time() - began)
+    rate = size / 1e6 / float(np.median(took))
+    assert (folder / "out").read_bytes() == (folder / "in").read_bytes()
+    return [f"| split and assemble, a core | {rate:,.0f} MB/s | 150 MB/s |"]
+
+
+def _jobs(folder: Path) -> Deployment:
+    (folder / "buckets" / "data").mkdir(parents=True, exist_ok=True)
+    archive = str(build(CACHE / "weighbridge"))
+    return Deployment(
+        [
+            Endpoint("digits", Batch(profile={"placement_median_s": 0.0}), archive),
+            Endpoint("kept", Realtime(), archive),
+        ],
+        data=str(folder / "data"),
+        buckets=str(folder / "buckets"),
+    )
+
+
+def _client(address: str) -> Any:
+    return boto3.client(
+        "sagemaker",
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+    )
+
+
+def _job(address: str, name: str, **more: Any) -> float:
+    """Run a job over ``data/in`` with the waiter; seconds from its start to its end."""
+    client, lines = _client(address), "application/jsonlines"
+    where = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/in"}}
+    client.create_transform_job(
+        TransformJobName=name,
+        ModelName="digits",
+        TransformInput={"DataSource": where, "ContentType": lines, "SplitType": "Line"},
+        TransformOutput={
+            "S3OutputPath": f"s3://data/{name}",
+            "Accept": lines,
+            "AssembleWith": "Line",
+        },
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        **more,
+    )
+    waiter = client.get_waiter("transform_job_completed_or_stopped")
+    waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 100_000})
+    job = client.describe_transform_job(TransformJobName=name)
+    assert job["TransformJobStatus"] == "Completed", job
+    return float((job["TransformEndTime"] - job["TransformStartTime"]).total_seconds())
+
+
+def _against_a_bare_loop(folder: Path) -> list[str]:
+    """The same records in the same batches: by hand, as a job, and one record at a time."""
+    with serving(_jobs(folder), folder / "server") as server:
+        source = folder / "buckets" / "data" / "in" / "x.jsonl"
+        source.parent.mkdir()
+        size = _dataset(source, RECORDS)
+        jobs, bare = [], []
+        for number in range(3):
+            bare.append(_bare(folder, source, size // RECORDS * TOGETHER))
+            jobs.append(_job(server.address, f"job-{number}", MaxPayloadInMB=1))
+        alone_s = _one_at_a_time(server.address)
+    job_s, bare_s = float(np.median(jobs)), float(np.median(bare))
+    return [
+        f"| records a second, bare loop | {RECORDS / bare_s:,.0f} | |",
+        f"| records a second, a job of one instance | {RECORDS / job_s:,.0f} "
+        f"({bare_s / job_s:.2f} of the bare loop) | 0.8 |",
+        f"| records a second, one at a time as SDK local mode does | {1 / alone_s:,.0f} "
+        f"(the job: {RECORDS / job_s * alone_s:.0f} times as many) | |",
+    ]
+
+
+def _bare(folder: Path, source: Path, block: int) -> float:
+    model = folder / "model"
+    if not model.exists():
+        from servers.archive import unpack_model
+
+        unpack_model(build(CACHE / "weighbridge"), model)
+    command = [
+        sys.executable,
+        "-c",
+        BARE,
+        str(model),
+        str(source),
+        str(folder / "bare"),
+        str(block),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(done.stdout)
+
+
+def _one_at_a_time(address: str) -> float:
+    """Seconds a record, each a request of its own to a kept endpoint."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc)
+    images = _images()
+    began = time.perf_counter()
+    for number in range(ALONE):
+        headers = {"Content-Type": "application/json"}
+        body = images[number % len(images)]
+        connection.request("POST", "/endpoints/kept/invocations", body, headers)
+        connection.getresponse().read()
+    return (time.perf_counter() - began) / ALONE
+
+
+def _peak_bytes() -> int:
+    """Of this process alone: ``ru_maxrss`` would begin with what its parent had."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
+def _agent_order(folder: Path, url: str) -> ObjectOrder:
+    return ObjectOrder(
+        0,
+        file_location(folder / "in"),
+        file_location(folder / "out"),
+        str(folder / "draft"),
+        CallOrder(url),
+        split="Line",
+    )
+
+
+def _in_an_agent(work: Callable[[Executor], Any]) -> Any:
+    executor = local_executor(1)
+    try:
+        executor.submit(ready).result()
+        return work(executor)
+    finally:
+        executor.shutdown()
+
+
+def _memory(folder: Path) -> list[str]:
+    """An agent's memory over an input of many times its size, fed through a pipe."""
+    os.mkfifo(folder / "in")
+    block = b"".join(image + b"\n" for image in _images()) * 100
+
+    def feed() -> None:
+        with (folder / "in").open("wb") as pipe:
+            for _ in range(MEMORY_MB * 1_000_000 // len(block)):
+                pipe.write(block)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with container(lambda body, _: (200, b"1\n" * body.count(b"\n"))) as url:
+
+        def peaks(executor: Executor) -> tuple[int, int]:
+            before = executor.submit(_peak_bytes).result()
+            result = executor.submit(transform_object, _agent_order(folder, url)).result()
+            assert result.status == "done", result
+            return before, executor.submit(_peak_bytes).result()
+
+        before, after = _in_an_agent(peaks)
+    feeder.join()
+    grown = (after - before) / 1e6
+    return [f"| peak memory over {MEMORY_MB / 1000:g} GB of input | {grown:.0f} MB more | 300 MB |"]
+
+
+def _linear(folder: Path) -> list[str]:
+    """Seconds a record as inputs grow; the container only counts."""
+    found = []
+    with container(lambda body, _: (200, b"1\n" * body.count(b"\n"))) as url:
+
+        def times(executor: Executor) -> Iterator[tuple[int, float]]:
+            for count in LINEAR:
+                if count > RECORDS * 10:
+                    return
+                _dataset(folder / "in", count)
+                began = time.perf_counter()
+                result = executor.submit(transform_object, _agent_order(folder, url)).result()
+                assert result.records == count, result
+                yield count, time.perf_counter() - began
+
+        found = _in_an_agent(lambda executor: list(times(executor)))
+    cells = ", ".join(f"{count:,}: {took / count * 1e6:.2f}" for count, took in found)
+    return [f"| microseconds a record without a model | {cells} | the same |"]
+
+
+def _checked_job(folder: Path) -> list[str]:
+    """A job with filters and join through boto3 and its waiter; every record is checked."""
+    with serving(_jobs(folder), folder / "server") as server:
+        images = _images()
+        (folder / "buckets" / "data" / "in").mkdir()
+        source = folder / "buckets" / "data" / "in" / "x.jsonl"
+        count = 0
+        with source.open("wb") as file:
+            while file.tell() < JOB_MB * 1_000_000:
+                lines = [b'{"id":%d,"image":%s}\n' % (count + n, i) for n, i in enumerate(images)]
+                file.write(b"".join(lines))
+                count += len(images)
+        took = _job(
+            server.address,
+            "checked",
+            DataProcessing={
+                "InputFilter": "$.image",
+                "JoinSource": "Input",
+                "OutputFilter": "$['id','SageMakerOutput']",
+            },
+        )
+        labels, seen = [None] * len(images), 0
+        with (folder / "buckets" / "data" / "checked" / "x.jsonl.out").open("rb") as file:
+            for number, line in enumerate(file):
+                record = orjson.loads(line)
+                expected = labels[number % len(images)]
+                assert record["id"] == number, line
+                assert expected in (None, record["SageMakerOutput"]["label"]), line
+                labels[number % len(images)] = record["SageMakerOutput"]["label"]
+                seen += 1
+        assert seen == count
+    wrong = sum(
+        orjson.loads(sample)["label"] != label
+        for sample, label in zip(_labelled(), labels, strict=True)
+    )
+    return [
+        f"| {JOB_MB / 1000:g} GB with filters and join, every record checked | {count:,} records, "
+        f"{count / took:,.0f} a second; {wrong} of {len(images)} digits misread | all in place |"
+    ]
+
+
+def _labelled() -> list[bytes]:
+    import tarfile
+
+    with tarfile.open(build(CACHE / "weighbridge")) as archive:
+        member = next(m for m in archive.getmembers() if m.name.endswith("samples.json"))
+        file = archive.extractfile(member)
+        assert file is not None
+        return [orjson.dumps(each) for each in orjson.loads(file.read())]

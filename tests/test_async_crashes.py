@@ -1,0 +1,132 @@
+"""Killed at random points: each accepted request has one outcome, whole, and nothing stays behind.
+
+``WEIGHBRIDGE_KILLS=200`` makes it as long as the nightly form.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bench.target import Async
+from tests.asynchronous import BUCKET, MODEL, ask, deployed, found, get, lines, outcome, s3
+from tests.serving import Serving, eventually, serving
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("WEIGHBRIDGE_KILLS", "20"))
+TARGET = Async(min_instances=1, max_concurrency=2)
+
+MakeModel = Callable[[str], Path]
+
+
+def fill(number: int) -> bytes:
+    """What request ``number`` sends: it says how long it is."""
+    size = 100 + number * 7919 % 90_000
+    return b"%010d" % size + bytes([number % 256]) * (size - 10)
+
+
+def send(server: Serving, numbers: range, accepted: dict[int, dict[str, Any]]) -> None:
+    """Invoke; a call that broke may have been accepted or not, so it is not counted."""
+    for number in numbers:
+        try:
+            accepted[number] = ask(server, fill(number), InferenceId=f"n{number}")
+        except (ClientError, BotoCoreError):
+            continue
+
+
+def kill_a_container(server: Serving, draw: random.Random) -> None:
+    containers = server.instances()
+    if containers:
+        draw.choice(containers).send_signal(signal.SIGKILL)
+
+
+@pytest.mark.timeout(60 + 6 * KILLS)
+def test_nothing_is_lost_whatever_is_killed(tmp_path: Path, make_model: MakeModel) -> None:
+    """Containers and servers by turns, at random moments, with requests coming all the time."""
+    draw, model, data = random.Random(KILLS), make_model(MODEL), tmp_path / "data"
+    accepted: dict[int, dict[str, Any]] = {}
+    kills = 0
+    while kills < KILLS:
+        with serving(deployed(model, TARGET, data), tmp_path / f"run{kills}") as server:
+            for _ in range(3):
+                send(server, range(10 * kills, 10 * kills + 10), accepted)
+                time.sleep(draw.uniform(0, 0.3))  # the random moment
+                kills += 1
+                if kills % 3 == 0:
+                    os.kill(server.child.pid, signal.SIGKILL)
+                    break
+                kill_a_container(server, draw)
+    assert len(accepted) >= KILLS * 5
+    with serving(deployed(model, TARGET, data), tmp_path / "last") as server:
+        eventually(lambda: not backlog(server), "the backlog is empty", 60)
+        client = s3(server)
+        for number, answer in accepted.items():
+            outcomes = [found(client, answer[f"{kind}Location"]) for kind in ("Output", "Failure")]
+            assert sum(each is not None for each in outcomes) == 1, (number, answer)
+            assert outcomes[0] in (None, fill(number)), f"the object of {number} is torn"
+            # A request may be given up after five attempts; kills at random are seldom that many.
+        lost = sum(found(client, each["OutputLocation"]) is None for each in accepted.values())
+        assert lost <= len(accepted) // 50
+    database = sqlite3.connect(data / "backlog.db")
+    assert database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+    assert database.execute("SELECT count(*) FROM bodies").fetchone() == (0,)
+    database.close()
+
+
+def backlog(server: Serving) -> int:
+    status = get(server, "/status")["later"]
+    return int(status["backlog"] + status["in_flight"])
+
+
+def test_two_servers_share_one_queue(tmp_path: Path, make_model: MakeModel) -> None:
+    """Both work on it, each request is done once, and one goes on when the other is killed."""
+    model, data, told = make_model(MODEL), tmp_path / "data", tmp_path / "told.jsonl"
+    target = Async(min_instances=1, max_concurrency=1, success_topic=f"file:{told}")
+    with (
+        serving(deployed(model, target, data), tmp_path / "one") as one,
+        serving(deployed(model, target, data), tmp_path / "two") as two,
+    ):
+        answers = [ask(one, b"sleep0.05 %d" % number) for number in range(40)]
+        eventually(
+            lambda: all(get(each, "/status")["later"]["in_flight"] for each in (one, two)),
+            "both are at work",
+        )
+        os.kill(one.child.pid, signal.SIGKILL)
+        for answer in answers:
+            assert outcome(two, answer)[0] == "output"
+        eventually(lambda: not backlog(two), "the backlog is empty")
+    ids = [line["inferenceId"] for line in lines(told) if line["eventName"] == "InferenceResult"]
+    assert sorted(set(ids)) == sorted(answer["InferenceId"] for answer in answers)
+    assert len(ids) <= len(answers) + 1  # killed between message and end, one is told again
+
+
+def test_a_disk_without_room_loses_nothing(tmp_path: Path, make_model: MakeModel) -> None:
+    """The result waits until there is room; meanwhile no new request is accepted.
+
+    A limit on the size of files stands for the full disk: writing fails in the same way.
+    """
+    with serving(deployed(make_model(MODEL), TARGET), tmp_path / "run") as server:
+        client, body = s3(server), os.urandom(8 << 20)
+        client.put_object(Bucket=BUCKET, Key="input", Body=body)
+        process = psutil.Process(server.child.pid)
+        process.rlimit(psutil.RLIMIT_FSIZE, (4 << 20, psutil.RLIM_INFINITY))
+        answer = server.client().invoke_endpoint_async(
+            EndpointName="later", InputLocation=f"s3://{BUCKET}/input"
+        )
+        eventually(lambda: "cannot be written" in server.child.log.read_text(), "it has failed")
+        assert found(client, answer["OutputLocation"]) is None
+        process.rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY))
+        with pytest.raises(ClientError) as caught:
+            ask(server, b"x" * 1000)
+        assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
+        process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+        assert outcome(server, answer) == ("output", body)

@@ -1,0 +1,323 @@
+"""The backlog: the same facts of the embedded one and of the one on NATS JetStream."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from servers.backlog import Backlog, Job, Outcome
+from servers.backlog_nats import NatsBacklog
+from servers.sqlite_backlog import SqliteBacklog
+
+LEASE_S = 1.5
+
+Make = Callable[[], Backlog]
+Steps = Callable[[Backlog], Awaitable[None]]
+
+
+def job(number: int, expires_s: float = 1e12) -> Job:
+    name = f"job{number}"
+    return Job(name, name, 100.0, expires_s, 900.0, "s3://o/k", "", "s3://i/k")
+
+
+@pytest.fixture(scope="module")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A JetStream server of its own."""
+    folder = tmp_path_factory.mktemp("nats")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Path(sys.executable).parent / "nats-server"
+    command = [str(program), "-js", "-sd", str(folder), "-a", "127.0.0.1", "-p", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log)
+    deadline = time.monotonic() + 20
+    while b"Server is ready" not in (folder / "log").read_bytes():
+        assert time.monotonic() < deadline, "nats-server does not start"
+        time.sleep(0.02)
+    yield f"nats://127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(params=["sqlite", "nats"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Makes backlogs on one queue that is empty at first."""
+    if request.param == "sqlite":
+        return lambda: SqliteBacklog(tmp_path / "backlog.db", "e", lease_s=LEASE_S)
+    url = request.getfixturevalue("nats_url")
+    return lambda: NatsBacklog(url, tmp_path.name.replace("_", "-"), lease_s=LEASE_S)
+
+
+def live(make: Make, steps: Steps) -> None:
+    async def run() -> None:
+        backlog = make()
+        await backlog.open()
+        try:
+            async with asyncio.timeout(30):
+                await steps(backlog)
+        finally:
+            await backlog.close()
+
+    asyncio.run(run())
+
+
+async def taken_again(backlog: Backlog) -> list[object]:
+    """Poll until something can be taken."""
+    while not (leases := await backlog.take(1)):
+        await asyncio.sleep(0.05)
+    return list(leases)
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_jobs_are_taken_in_their_order_once(make: Make) -> None:
+    """And each is gone when it is finished."""
+
+    async def steps(backlog: Backlog) -> None:
+        for number in range(5):
+            await backlog.put(job(number))
+        leases = await backlog.take(3) + await backlog.take(9)
+        assert [lease.job.id for lease in leases] == [f"job{number}" for number in range(5)]
+        assert await backlog.take(9) == []
+        counts = await backlog.counts()
+        assert (counts.waiting, counts.taken, counts.all) == (0, 5, 5)
+        for lease in leases:
+            assert await backlog.decide(lease, Outcome("Completed"))
+            assert await backlog.finish(lease)
+        assert (await backlog.counts()).all == 0
+
+    live(make, steps)
+
+
+def test_a_small_body_is_kept_with_its_job(make: Make) -> None:
+    """As it came, also with bytes that are no text."""
+
+    async def steps(backlog: Backlog) -> None:
+        body = bytes(range(256)) * 500
+        inline = Job("a", "a", 1.0, 1e12, 1.0, "s3://o/k", "")
+        await backlog.put(inline, body)
+        [lease] = await backlog.take(1)
+        assert lease.body == body
+
+    live(make, steps)
+
+
+def test_an_old_token_is_worth_nothing(make: Make) -> None:
+    """When a lease has ended, only the new holder can decide and finish."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1))
+        [old] = await backlog.take(1)
+        [new] = await taken_again(backlog)
+        assert (new.deliveries, new.token > old.token) == (2, True)  # type: ignore[attr-defined]
+        assert not await backlog.decide(old, Outcome("Failed"))
+        assert not await backlog.finish(old)
+        assert await backlog.extend([old]) == [False]
+        assert await backlog.decide(new, Outcome("Completed"))  # type: ignore[arg-type]
+        assert await backlog.finish(new)  # type: ignore[arg-type]
+
+    live(make, steps)
+
+
+def test_a_lease_that_is_renewed_does_not_end(make: Make) -> None:
+    """Twice as long as a lease lasts, and nobody else gets the job."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1))
+        [lease] = await backlog.take(1)
+        end_s = time.monotonic() + 2 * LEASE_S
+        while time.monotonic() < end_s:
+            assert await backlog.extend([lease]) == [True]
+            assert await backlog.take(1) == []
+            await asyncio.sleep(0.1)
+        assert await backlog.decide(lease, Outcome("Completed"))
+
+    live(make, steps)
+
+
+def test_a_job_is_decided_once(make: Make) -> None:
+    """Whoever takes a decided job is told the decision, and cannot make another."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1))
+        [lease] = await backlog.take(1)
+        assert await backlog.decide(lease, Outcome("Failed", "because"))
+        await backlog.release(lease)
+        [again] = await taken_again(backlog)
+        assert again.decided == Outcome("Failed", "because")  # type: ignore[attr-defined]
+        assert not await backlog.decide(again, Outcome("Completed"))  # type: ignore[arg-type]
+
+    live(make, steps)
+
+
+def test_a_released_job_is_taken_again_after_its_delay(make: Make) -> None:
+    """Not before, and by anyone."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1))
+        [lease] = await backlog.take(1)
+        began = time.monotonic()
+        await backlog.release(lease, 0.5)
+        [again] = await taken_again(backlog)
+        assert time.monotonic() - began >= 0.45
+        assert again.job == lease.job  # type: ignore[attr-defined]
+
+    live(make, steps)
+
+
+def test_expired_jobs_are_found(make: Make) -> None:
+    """Those whose time has passed, and when the next one's will."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1, expires_s=200.0))
+        await backlog.put(job(2, expires_s=300.0))
+        assert await backlog.next_expiry_s() == 200.0
+        assert await backlog.expired(199.0, 9) == []
+        [lease] = await backlog.expired(250.0, 9)
+        assert lease.job.id == "job1"
+        assert await backlog.decide(lease, Outcome("Failed"))
+        assert await backlog.finish(lease)
+        assert await backlog.next_expiry_s() == 300.0
+        assert (await backlog.counts()).oldest_s == 100.0
+
+    live(make, steps)
+
+
+def test_two_holders_of_one_queue_share_its_jobs(make: Make) -> None:
+    """Each job goes to one of them."""
+
+    async def steps(one: Backlog) -> None:
+        other = make()
+        await other.open()
+        for number in range(40):
+            await one.put(job(number))
+        takes = await asyncio.gather(*(each.take(10) for each in (one, other, one, other)))
+        taken = [lease.job.id for leases in takes for lease in leases]
+        assert len(taken) == len(set(taken)) == 40
+        await other.close()
+
+    live(make, steps)
+
+
+def test_what_is_put_survives_a_new_start(make: Make) -> None:
+    """Closed and opened again, the jobs are there."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1))
+        other = make()
+        await other.open()
+        [lease] = await other.take(1)
+        assert lease.job.id == "job1"
+        await other.close()
+
+    live(make, steps)
+
+
+_HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from servers.sqlite_backlog import SqliteBacklog
+
+async def main():
+    backlog = SqliteBacklog(Path(sys.argv[1]), "e")
+    await backlog.open()
+    print([lease.job.id for lease in await backlog.take(2)], flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_the_jobs_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None:
+    """Long before its leases would have ended."""
+
+    async def steps() -> None:
+        backlog = SqliteBacklog(tmp_path / "backlog.db", "e")
+        await backlog.open()
+        for number in range(3):
+            await backlog.put(job(number))
+        command = [sys.executable, "-c", _HOLDER, str(tmp_path / "backlog.db")]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        assert b"job1" in await asyncio.to_thread(holder.stdout.readline)
+        assert len(await backlog.take(9)) == 1
+        assert await backlog.free_dead() == 0
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+        assert await backlog.free_dead() == 2
+        assert [lease.job.id for lease in await backlog.take(9)] == ["job0", "job1"]
+        await backlog.close()
+
+    asyncio.run(steps())
+
+
+def test_setting_the_wall_clock_ends_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither forwards nor backwards: leases end by the time since the machine was started."""
+    moment = [1000.0]
+
+    async def steps() -> None:
+        path = tmp_path / "backlog.db"
+        backlog = SqliteBacklog(path, "e", lease_s=30, monotonic=lambda: moment[0])
+        await backlog.open()
+        await backlog.put(job(1))
+        assert len(await backlog.take(1)) == 1
+        for jump_s in (86400.0, -86400.0):
+            monkeypatch.setattr(time, "time", lambda jump_s=jump_s: 1.7e9 + jump_s)
+            assert await backlog.take(1) == []
+        moment[0] += 31
+        assert len(await backlog.take(1)) == 1
+        await backlog.close()
+
+    asyncio.run(steps())
+
+
+def test_a_full_disk_is_told_to_whoever_puts(tmp_path: Path) -> None:
+    """What was put before stays, and the next put succeeds when there is room."""
+
+    async def steps() -> None:
+        backlog = SqliteBacklog(tmp_path / "backlog.db", "e")
+        await backlog.open()
+        await backlog.put(job(1))
+        pages = await backlog._journal.run(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        limit = "PRAGMA max_page_count = {}"
+        await backlog._journal.run(lambda db: db.execute(limit.format(pages)).fetchone())
+        with pytest.raises(Exception, match="full"):
+            await backlog.put(Job("b", "b", 1.0, 1e12, 1.0, "s3://o/k", ""), b"x" * 100_000)
+        await backlog._journal.run(lambda db: db.execute(limit.format(pages + 999)).fetchone())
+        await backlog.put(Job("c", "c", 1.0, 1e12, 1.0, "s3://o/k", ""), b"x" * 100_000)
+        assert [lease.job.id for lease in await backlog.take(9)] == ["job1", "c"]
+        await backlog.close()
+
+    asyncio.run(steps())
+
+
+def test_jobs_leased_before_the_machine_was_started_again_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time since the start means nothing after another one."""
+    from servers import sqlite_backlog
+
+    async def steps(name: str, expected: int) -> None:
+        monkeypatch.setattr(sqlite_backlog, "boot", lambda: name)
+        backlog = SqliteBacklog(tmp_path / "backlog.db", "e")
+        await backlog.open()
+        if (name, expected) == ("first", 1):
+            await backlog.put(job(1))
+        assert len(await backlog.take(1)) == expected
+        await backlog.close()
+
+    asyncio.run(steps("first", 1))
+    asyncio.run(steps("first", 0))
+    asyncio.run(steps("second", 1))

@@ -1,0 +1,187 @@
+"""A real-time endpoint that gets a new configuration while it serves, by unmodified boto3."""
+
+import contextlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, WaiterError
+
+from bench.deployment import Deployment, Endpoint
+from bench.raw import read_events
+from bench.target import Realtime
+from tests.serving import Serving, serving
+
+pytestmark = pytest.mark.slow
+
+SAYS = """
+import time
+def model_fn(model_dir): {load}
+def predict_fn(value, model):
+    time.sleep(0.02)
+    return {word!r}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rollout")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Serving]:
+    """One endpoint, whose model says ``old``."""
+    for word in ("old", "new", "broken"):
+        load = "raise RuntimeError('no weights')" if word == "broken" else "return None"
+        (folder / word / "code").mkdir(parents=True)
+        (folder / word / "code" / "inference.py").write_text(SAYS.format(load=load, word=word))
+    target = Realtime(profile={"launch_median_s": 0.05})
+    deployment = Deployment(
+        [Endpoint("e", target, str(folder / "old"))], events=str(folder / "events.jsonl")
+    )
+    with serving(deployment, folder / "run") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def control(server: Serving, folder: Path) -> Any:
+    """A client; the models ``new`` and ``broken`` are known to the server."""
+    client = boto3.client(
+        "sagemaker",
+        endpoint_url=server.address,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    for word in ("new", "broken"):
+        container = {"ModelDataUrl": f"file://{folder / word}"}
+        client.create_model(ModelName=word, PrimaryContainer=container)
+    return client
+
+
+NAMES = (f"config-{number}" for number in itertools.count())
+
+
+def update(control: Any, model: str, count: int = 1, **more: Any) -> str:
+    """Begin an update to a new configuration; its name."""
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": model,
+        "InitialInstanceCount": count,
+        "InstanceType": "ml.m5.large",
+    }
+    name = next(NAMES)
+    control.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    control.update_endpoint(EndpointName="e", EndpointConfigName=name, **more)
+    return name
+
+
+def settle(control: Any) -> dict[str, Any]:
+    """The endpoint when boto3's own waiter is content."""
+    waiter = control.get_waiter("endpoint_in_service")
+    with contextlib.suppress(WaiterError):
+        waiter.wait(EndpointName="e", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    shown: dict[str, Any] = control.describe_endpoint(EndpointName="e")
+    return shown
+
+
+class Callers:
+    """Ask without a pause, several at a time, and keep what was said."""
+
+    def __init__(self, server: Serving, count: int = 6) -> None:
+        self.words: list[str] = []
+        self.errors: list[str] = []
+        self._server = server
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+
+    def __enter__(self) -> "Callers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        runtime = self._server.client()
+        while not self._stop.is_set():
+            try:
+                answer = runtime.invoke_endpoint(EndpointName="e", Body=b"1")
+                self.words.append(json.load(answer["Body"]))
+            except ClientError as error:
+                self.errors.append(str(error))
+
+
+def test_an_update_under_load_loses_no_request(server: Serving, control: Any, folder: Path) -> None:
+    """The old instance answers until two new ones are healthy; then it finishes and goes."""
+    with Callers(server) as callers:
+        name = update(control, "new", count=2)
+        began = control.describe_endpoint(EndpointName="e")
+        with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+            update(control, "new")
+        shown = settle(control)
+        after = len(callers.words)
+        deadline = time.monotonic() + 20
+        while len(callers.words) < after + 20 and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+    assert callers.errors == []
+    assert began["EndpointStatus"] == "Updating"
+    assert (shown["EndpointStatus"], shown["EndpointConfigName"]) == ("InService", name)
+    assert shown["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert {"old", "new"} == set(callers.words)
+    assert set(callers.words[after:]) == {"new"}
+    stopped = [each for each in read_events(folder) if each["kind"] == "instance_stopped"]
+    assert [each["reason"] for each in stopped] == ["endpoint updated"]
+    assert server.status()["e"]["instances"] == 2
+
+
+def test_an_update_that_cannot_start_leaves_the_old_instances_serving(
+    server: Serving, control: Any
+) -> None:
+    """The status tells why, and the configuration is still the one before."""
+    before = control.describe_endpoint(EndpointName="e")["EndpointConfigName"]
+    with Callers(server, 2) as callers:
+        update(control, "broken")
+        shown = settle(control)
+    assert callers.errors == []
+    assert shown["EndpointStatus"] == "InService"
+    assert shown["EndpointConfigName"] == before
+    assert "did not pass the health check" in shown["FailureReason"]
+    assert "no weights" in shown["FailureReason"]
+
+
+def test_weights_and_counts_may_stay_as_they_are(server: Serving, control: Any) -> None:
+    """With RetainAllVariantProperties; and a good update takes the old failure away."""
+    counts = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}]
+    control.update_endpoint_weights_and_capacities(
+        EndpointName="e", DesiredWeightsAndCapacities=counts
+    )
+    settle(control)
+    update(control, "e", count=1, RetainAllVariantProperties=True)
+    shown = settle(control)
+    assert shown["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert "FailureReason" not in shown
+    assert json.load(server.client().invoke_endpoint(EndpointName="e", Body=b"1")["Body"]) == "old"
+
+
+def test_what_is_unknown_is_refused_before_anything_changes(control: Any) -> None:
+    """A model, a configuration, a kind that a real-time endpoint cannot become."""
+    with pytest.raises(ClientError, match="Could not find model"):
+        update(control, "nobody")
+    with pytest.raises(ClientError, match="Could not find endpoint configuration"):
+        control.update_endpoint(EndpointName="e", EndpointConfigName="nothing")
+    config = {"MemorySizeInMB": 1024, "MaxConcurrency": 1}
+    variant = {"VariantName": "v", "ModelName": "new", "ServerlessConfig": config}
+    control.create_endpoint_config(EndpointConfigName="zero", ProductionVariants=[variant])
+    with pytest.raises(ClientError, match="cannot become serverless"):
+        control.update_endpoint(EndpointName="e", EndpointConfigName="zero")
+    assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
