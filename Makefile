@@ -8,12 +8,12 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup bench test lint types check perf report up clean
+.PHONY: help setup bench test lint types check soak perf perf-gpu report up clean
 # Folders of these names exist, and make would call them up to date.
 .PHONY: tests servers scenarios reports
 
 help: ## this list
-	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 	echo
 	echo "Variables: SCENARIO=NAME or FILE.toml, RUN=FOLDERS, ARGS=\"more arguments\","
 	echo "PYTHON=python3.12 (default python3), TORCH=auto|cpu|default|installed|ADDRESS (see README)."
@@ -42,8 +42,16 @@ types: setup ## check types
 
 check: lint types test ## all three
 
+soak: setup ## the nightly forms of the crash tests: an hour or more
+	WEIGHBRIDGE_KILLS=200 WEIGHBRIDGE_OBJECT_MB=1024 \
+	  $(BIN)/python -m pytest tests/test_async_crashes.py tests/test_asynchronous.py $(ARGS)
+	WEIGHBRIDGE_KILLS=100 $(BIN)/python -m pytest tests/test_transform_kills.py $(ARGS)
+
 perf: setup ## measure the instrument itself: what it costs, and how much load it can make
 	$(BIN)/python tests/perf.py $(ARGS)
+
+perf-gpu: setup ## the batched server against bare torch, on a machine with a GPU
+	$(BIN)/python -m tests.perf_gpu $(ARGS)
 
 clean: ## remove caches and build output; never runs/ and .venv/
 	find . \( -path ./.venv -o -path ./runs -o -path ./.git \) -prune \
