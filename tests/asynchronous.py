@@ -6,20 +6,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from bench.deployment import Deployment, Endpoint
 from bench.target import Async
-from tests.serving import Serving, eventually
+from tests.serving import Serving, aws, eventually
 
 BUCKET = "weighbridge-async"
-KEYS = {
-    "region_name": "us-east-1",
-    "aws_access_key_id": "test",
-    "aws_secret_access_key": "test",
-}
 
 MODEL = """
 import os, time, json
@@ -48,8 +42,7 @@ def transform_stream_fn(model, stream, content_type, accept):
 
 def s3(server: Serving, more: Config | None = None) -> Any:
     """An unmodified boto3 client for the server's own store."""
-    config = Config(retries={"total_max_attempts": 1}).merge(more or Config())
-    return boto3.client("s3", endpoint_url=f"{server.address}/s3", config=config, **KEYS)
+    return aws("s3", f"{server.address}/s3", more)
 
 
 def deployed(model: Path, target: Async, data: Path | None = None) -> Deployment:

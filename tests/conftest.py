@@ -1,15 +1,23 @@
 """What several test files share: the trained digits model, and tiny models made from a program."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from servers.digits.build import build
+from tests.serving import close_clients
 
 CACHE = Path(__file__).parent.parent / ".cache"
 """Stands for the user's own cache folder (XDG_CACHE_HOME)."""
+
+
+@pytest.fixture(autouse=True)
+def _connections_end() -> Iterator[None]:
+    """No test leaves a connection to a server for the garbage collector to find in another."""
+    yield
+    close_clients()
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,29 @@ def input_fn(body, content_type, context=None):
 """A model that answers with what it is given, or does what it is told."""
 
 
+_clients: list[Any] = []
+
+
+def aws(service: str, address: str, more: Config | None = None) -> Any:
+    """An unmodified boto3 client that does not try again; its connections end with the test."""
+    client: Any = boto3.client(
+        service,
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=70).merge(more or Config()),
+    )
+    _clients.append(client)
+    return client
+
+
+def close_clients() -> None:
+    """Close the connections of all clients so far; one that is used again opens new ones."""
+    while _clients:
+        _clients.pop().close()
+
+
 @dataclass(frozen=True)
 class Serving:
     """A running server process."""
@@ -56,16 +79,9 @@ class Serving:
     ready: dict[str, Any]
     child: Child
 
-    def client(self) -> Any:
-        """An unmodified boto3 client that does not try again."""
-        return boto3.client(
-            "sagemaker-runtime",
-            endpoint_url=self.address,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
-        )
+    def client(self, service: str = "sagemaker-runtime", path: str = "") -> Any:
+        """An unmodified boto3 client of the service."""
+        return aws(service, self.address + path)
 
     def status(self) -> dict[str, dict[str, int]]:
         """What ``GET /status`` tells."""

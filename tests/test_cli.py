@@ -11,9 +11,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import boto3
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -23,7 +21,7 @@ from bench.cli import cli
 from bench.errors import INTERRUPTED, INVALID, PASSED, USAGE
 from servers.samples import samples
 from tests.conftest import CACHE
-from tests.serving import ECHO, eventually
+from tests.serving import ECHO, aws, eventually
 
 ENVIRONMENT = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "COLUMNS": "100"}
 
@@ -250,13 +248,7 @@ def test_up_serves_boto3_until_interrupted(tmp_path: Path, digits_archive: Path)
         assert command.stdout is not None
         lines = iter(command.stdout.readline, "")
         address = next(m[1] for line in lines if (m := re.search(r"on (http://\S+),", line)))
-        runtime: Any = boto3.client(
-            "sagemaker-runtime",
-            endpoint_url=address,
-            region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
-        )
+        runtime = aws("sagemaker-runtime", address)
         for endpoint in ("digits-realtime", "digits-serverless"):
             answer = runtime.invoke_endpoint(
                 EndpointName=endpoint,

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -47,13 +46,7 @@ def server(folder: Path) -> Iterator[Serving]:
 
 @pytest.fixture(scope="module")
 def control(server: Serving) -> Any:
-    return boto3.client(
-        "sagemaker",
-        endpoint_url=server.address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    return server.client("sagemaker")
 
 
 def variant(control: Any, name: str) -> dict[str, Any]:

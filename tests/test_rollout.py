@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
@@ -52,13 +51,7 @@ def server(folder: Path) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def control(server: Serving, folder: Path) -> Any:
     """A client; the models ``new`` and ``broken`` are known to the server."""
-    client = boto3.client(
-        "sagemaker",
-        endpoint_url=server.address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    client = server.client("sagemaker")
     for word in ("new", "broken"):
         container = {"ModelDataUrl": f"file://{folder / word}"}
         client.create_model(ModelName=word, PrimaryContainer=container)

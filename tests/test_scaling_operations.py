@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -49,13 +48,7 @@ def scaling(server: Serving) -> Any:
 
 
 def client(server: Serving, service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=server.address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    return server.client(service)
 
 
 def put(scaling: Any, target: dict[str, str], metric: str, value: float) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -78,13 +76,7 @@ def metrics(server: Serving, endpoint: str) -> dict[str, Any]:
 
 
 def control(server: Serving) -> Any:
-    return boto3.client(
-        "sagemaker",
-        endpoint_url=server.address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    return server.client("sagemaker")
 
 
 def test_a_request_above_4_mb_is_a_validation_error(server: Serving) -> None:
@@ -230,14 +222,7 @@ def test_a_lambda_function_has_its_own_limits(server: Serving) -> None:
 
 def test_an_unmodified_lambda_client_invokes_the_function(server: Serving) -> None:
     """Answers, errors of the function, throttling and unknown names as Lambda has them."""
-    client = boto3.client(
-        "lambda",
-        endpoint_url=server.address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
+    client = server.client("lambda")
 
     def call(name: str, value: Any) -> Any:
         return client.invoke(FunctionName=name, Payload=json.dumps(value).encode())

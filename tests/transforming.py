@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from bench.deployment import Deployment, Endpoint
 from bench.target import Batch
 from tests.serving import Serving, serving
@@ -47,15 +44,8 @@ class Transforming:
     buckets: Path
 
     def client(self, service: str = "sagemaker", path: str = "") -> Any:
-        """An unmodified boto3 client that does not try again."""
-        return boto3.client(
-            service,
-            endpoint_url=self.server.address + path,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+        """An unmodified boto3 client of the service."""
+        return self.server.client(service, path)
 
     def put(self, where: str, content: bytes) -> None:
         """Store an input: ``bucket/key``."""
