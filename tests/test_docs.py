@@ -24,12 +24,18 @@ def test_every_exit_code_is_in_the_readme(code: int) -> None:
     assert f"\n| {code} | " in README
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
+DOCUMENTS += [f"{room}/README.md" for room in ("servers", "scenarios", "reports")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     """Paths in backquotes and in links lead somewhere."""
     text = (ROOT / document).read_text(encoding="utf-8")
     named = re.findall(r"`((?:bench|servers|scenarios|reports|tests)/[\w/.-]+)`", text)
-    named += re.findall(r"\]\(([\w.]+)\)", text) + re.findall(r'open\("([^"]+)"', text)
+    named += re.findall(r'open\("([^"]+)"', text)
+    linked = re.findall(r"\]\(([\w./-]+)\)", text)
     missing = [name for name in named if not (ROOT / name).exists()]
-    assert named
+    missing += [name for name in linked if not (ROOT / document).parent.joinpath(name).exists()]
+    assert named + linked
     assert missing == []
