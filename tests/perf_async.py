@@ -1,94 +1,205 @@
-"""What the asynchronous option's queue costs, beside two well-known ones: ``make perf ARGS=async``.
+"""What the asynchronous option's queue costs, beside two others: ``make perf ARGS=async``.
 
-Each queue does the same: jobs are put one after the other by one caller, each durable before the
-next; then one worker does them all, and each is gone only when it is done (huey cannot do that: it
-takes a job off the queue first, and loses it when killed). The work itself is nothing, so what is
-left is the queue's own cost. Celery and huey live in an environment of their own, thrown away
-afterwards.
+The contenders (``tests/perf_queues.py``) take turns, ours, Celery, huey and again, so that what
+else the machine does falls on all alike; what counts is the median of each round's ratio. Two kinds
+of durability are measured, and in each all contenders have the same: what is accepted survives the
+end of any process (the default of ours and of Redis; the goals are for it), or a power failure,
+where the disk is most of the time.
 """
 
 import asyncio
 import contextlib
-import json
-import os
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import venv
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers.backlog import Backlog, Job, Outcome
+from servers.backlog import Backlog, Job, Lease, Outcome
 from servers.sqlite_backlog import SqliteBacklog
+from tests.perf_goals import Goal
+from tests.perf_queues import OURS, ROOM, Contender, Missing, Survives, celery, huey
 
-JOBS, ROUNDS = 2000, 3
-QUEUED = 100_000
+ROUNDS, JOBS = 5, 1000
+SYNCED_ROUNDS, SYNCED_JOBS = 3, 200
+"""With each job synced to the disk, which is most of the time then."""
+WIDTHS = (1, 4)
+"""Jobs that the one worker process does at once."""
 WORKER_S = 60
-"""How long a peer's worker may take for all."""
-PEERS = ("celery[redis]==5.6.*", "huey==3.*")
-DEBIAN = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "liblua5.1-0", "libatomic1")
-
-_CELERY = """
-import sys, time
-from celery import Celery
-app = Celery(broker="redis://127.0.0.1:PORT/0")
-app.conf.update(task_acks_late=True, task_ignore_result=True, worker_prefetch_multiplier=4)
-
-@app.task
-def work(number):
-    if number == JOBS - 1:
-        open(FOLDER + "/done", "w").write(str(time.time()))
-
-def put():
-    began = time.perf_counter()
-    for number in range(JOBS):
-        work.delay(number)
-    print(JOBS / (time.perf_counter() - began))
-"""
-_HUEY = """
-import sys, time
-from huey import SqliteHuey
-huey = SqliteHuey(filename=FOLDER + "/huey.db", results=False)
-
-@huey.task()
-def work(number):
-    if number == JOBS - 1:
-        open(FOLDER + "/done", "w").write(str(time.time()))
-
-def put():
-    began = time.perf_counter()
-    for number in range(JOBS):
-        work(number)
-    print(JOBS / (time.perf_counter() - began))
-"""
-
-Rates = tuple[float, float]
-"""Jobs put a second, and microseconds a job from the worker's first to its last."""
+"""How long a worker may take for all."""
+QUEUED, SAMPLE = 100_000, 10_000
+ATLEAST = 2.0
+SURVIVES: dict[Survives, str] = {
+    "kill": "survives the end of any process: ours sync=normal (WAL), Redis appendfsync everysec, "
+    "huey fsync=False",
+    "power": "survives a power failure: ours sync=full, Redis appendfsync always, huey fsync=True",
+}
 
 
-class Missing(Exception):
-    """A peer cannot be had here; the text says why."""
+@dataclass
+class Found:
+    """What the rounds of one contender found."""
+
+    accepts: list[float] = field(default_factory=list)
+    """Jobs put a second."""
+    overhead_us: dict[int, list[float]] = field(default_factory=dict)
+    """By how many were done at once: microseconds a job, from the first job to the last."""
 
 
 def queue(folder: Path) -> list[str]:
     """Rates beside Celery and huey, with few and with many jobs in the queue, and a restart."""
-    rows = ["| queue, one caller, one worker | accepts/s | overhead a job | against ours |"]
-    rows += ["|---|---|---|---|"]
-    ours = [asyncio.run(_ours(folder / f"ours{number}")) for number in range(ROUNDS)]
-    accepts, overhead = (statistics.median(each) for each in zip(*ours, strict=True))
-    rows.append(f"| ours (SQLite, leases, two-step end) | {accepts:,.0f} | {overhead:,.0f} us | |")
-    for name, measure in (("Celery + Redis", _celery), ("huey + SQLite", _huey)):
-        try:
-            peer = measure(folder)
-        except (Missing, OSError, subprocess.SubprocessError) as error:
-            rows.append(f"| {name} | not measured: {str(error).splitlines()[0][:150]} | | |")
+    killed, goals = _beside(folder, "kill", (ROUNDS, JOBS))
+    synced, _ = _beside(folder, "power", (SYNCED_ROUNDS, SYNCED_JOBS))
+    many, kept = asyncio.run(_many(folder / "many"))
+    head = ["| goal | limit | found | |", "|---|---|---|---|"]
+    lines = [goal.line() for goal in [*goals, *kept]]
+    return [*killed, "", *synced, "", *many, "", *head, *lines]
+
+
+# Beside the peers
+
+
+def _beside(
+    folder: Path, survives: Survives, size: tuple[int, int]
+) -> tuple[list[str], list[Goal]]:
+    """The table of one kind of durability, and its goals; ``size``: rounds, and jobs in each."""
+    contenders, missing = [OURS], []
+    with contextlib.ExitStack() as stack:
+        for open_peer in (celery, huey):
+            try:
+                contenders.append(stack.enter_context(open_peer(folder, survives)))
+            except (Missing, OSError, subprocess.SubprocessError) as error:
+                text = (str(error).splitlines() or [type(error).__name__])[0]
+                missing.append(f"| {open_peer.__name__} | not measured: {text[:150]} | | |")
+        found = _rounds(folder / survives, contenders, survives, size)
+    return [*_table(survives, size, found), *missing], _goals(found)
+
+
+def _rounds(
+    folder: Path, contenders: list[Contender], survives: Survives, size: tuple[int, int]
+) -> dict[str, Found]:
+    found = {contender.name: Found() for contender in contenders}
+    rounds, jobs = size
+    for number in range(rounds):
+        for width in WIDTHS:
+            for contender in contenders:
+                place = folder / f"{contender.name.split()[0]}-{number}-{width}"
+                contender.prepare(place, survives, width)
+                accepts, overhead_us = _measured(contender, place, width, jobs)
+                found[contender.name].accepts.append(accepts)
+                found[contender.name].overhead_us.setdefault(width, []).append(overhead_us)
+    return found
+
+
+def _measured(contender: Contender, place: Path, width: int, jobs: int) -> tuple[float, float]:
+    """Put all jobs with no worker, then start the worker and wait until each has been done once."""
+    variables = {"PYTHONPATH": f"{place}:{ROOM}", "PATH": "/usr/bin:/bin"}
+    command = [contender.python, "-c", f"import program; program.put({jobs})"]
+    put = subprocess.run(
+        command, cwd=place, env=variables, capture_output=True, text=True, check=True
+    )
+    with (place / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            contender.command(width), cwd=place, env=variables, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + WORKER_S
+        while len(lines := (place / "done").read_text().splitlines()) < jobs:
+            if worker.poll() is not None or time.monotonic() > deadline:
+                log_text = (place / "log").read_text()[-500:]
+                raise RuntimeError(f"{contender.name} has done {len(lines)} of {jobs}: {log_text}")
+            time.sleep(0.02)
+    finally:
+        worker.kill()
+        worker.wait()
+    done = [tuple(map(int, line.split())) for line in lines]
+    assert sorted(number for number, _ in done) == list(range(jobs)), "each is done once"
+    return float(put.stdout), (done[-1][1] - done[0][1]) / (jobs - 1) / 1000
+
+
+def _table(survives: Survives, size: tuple[int, int], found: dict[str, Found]) -> list[str]:
+    widths = " | ".join(f"overhead a job, {width} at once" for width in WIDTHS)
+    rows = [f"{SURVIVES[survives]}; medians of {size[0]} rounds of {size[1]} jobs:", ""]
+    rows += [
+        f"| queue, one caller, one worker process | accepts/s | {widths} |",
+        "|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        cells = [f"{statistics.median(one.accepts):,.0f}"]
+        for width in WIDTHS:
+            ours = found["ours"].overhead_us[width]
+            text = f"{statistics.median(one.overhead_us[width]):,.0f} us"
+            if name != "ours":
+                text += f" ({_ratio(one.overhead_us[width], ours):.1f} x ours)"
+            cells.append(text)
+        if name != "ours":
+            cells[0] += f" (ours {_ratio(found['ours'].accepts, one.accepts):.1f} x)"
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return rows
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    """The median of the rounds' own ratios."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def _goals(found: dict[str, Found]) -> list[Goal]:
+    goals, ours = [], found["ours"]
+    for name, one in found.items():
+        if name == "ours":
             continue
-        ratio = f"accepts {accepts / peer[0]:.1f} x, overhead {peer[1] / overhead:.1f} x less"
-        rows.append(f"| {name} | {peer[0]:,.0f} | {peer[1]:,.0f} us | {ratio} |")
-    return [*rows, "", *asyncio.run(_many(folder / "many"))]
+        goal = Goal(f"accepts/s, times those of {name}", ATLEAST, True, "x")
+        goal.found.append(_ratio(ours.accepts, one.accepts))
+        goals.append(goal)
+        for width in WIDTHS:
+            goal = Goal(
+                f"overhead a job of {name}, times ours, {width} at once", ATLEAST, True, "x"
+            )
+            goal.found.append(_ratio(one.overhead_us[width], ours.overhead_us[width]))
+            goals.append(goal)
+    return goals
+
+
+# With many jobs in the queue
+
+
+async def _many(folder: Path) -> tuple[list[str], list[Goal]]:
+    """An empty queue and one with 100 000 jobs take turns; then that one is opened anew."""
+    empty, full = (SqliteBacklog(folder / f"{name}.db", "perf") for name in ("empty", "full"))
+    await empty.open()
+    await full.open()
+    await _fill(full, QUEUED)
+    rates: dict[str, list[list[float]]] = {"accepts/s": [[], []], "dequeues/s": [[], []]}
+    sides = [(0, empty), (1, full)]
+    for _ in range(ROUNDS):
+        for side, backlog in sides:
+            rates["accepts/s"][side].append(await _fill(backlog, SAMPLE))
+            rates["dequeues/s"][side].append(await _drain(backlog, SAMPLE))
+        sides.reverse()
+    await empty.close()
+    await full.close()
+    began = time.perf_counter()
+    await full.open()
+    counts = await full.counts()
+    restart_s = time.perf_counter() - began
+    await full.close()
+    assert counts.all == QUEUED, counts
+    rows = [
+        f"| our queue, turns of {SAMPLE:,} jobs | empty | with {QUEUED:,} jobs |",
+        "|---|---|---|",
+    ]
+    goals = []
+    for name, (before, after) in rates.items():
+        rows.append(
+            f"| {name} | {statistics.median(before):,.0f} | {statistics.median(after):,.0f} |"
+        )
+        goal = Goal(f"{name} with {QUEUED:,} jobs, of those of an empty queue", 0.8, True, "x")
+        goal.found.append(_ratio(after, before))
+        goals.append(goal)
+    restart = Goal(f"restart with {QUEUED:,} jobs, until they are counted", 2.0, unit="s")
+    restart.found.append(restart_s)
+    return rows, [*goals, restart]
 
 
 def _job(number: int) -> Job:
@@ -96,174 +207,31 @@ def _job(number: int) -> Job:
     return Job(name, name, 0.0, 1e12, 900.0, f"s3://out/{name}", "", f"s3://in/{name}")
 
 
-async def _ours(folder: Path) -> Rates:
-    backlog = SqliteBacklog(folder / "backlog.db", "perf")
-    await backlog.open()
+async def _fill(backlog: Backlog, count: int) -> float:
+    """Jobs put a second by 500 callers at a time."""
     began = time.perf_counter()
-    for number in range(JOBS):
-        await backlog.put(_job(number))
-    accepts = JOBS / (time.perf_counter() - began)
-    took_s = await _drain(backlog, JOBS)
-    await backlog.close()
-    return accepts, took_s / JOBS * 1e6
+    for first in range(0, count, 500):
+        await asyncio.gather(*(backlog.put(_job(first + each)) for each in range(500)))
+    return count / (time.perf_counter() - began)
 
 
 async def _drain(backlog: Backlog, count: int) -> float:
-    """Seconds until ``count`` jobs are done, at most as many at once as Celery prefetches."""
+    """Jobs done a second, at most four at once."""
     began, done = time.perf_counter(), 0
 
-    async def work(lease: object) -> None:
-        assert await backlog.decide(lease, Outcome("Completed"))  # type: ignore[arg-type]
-        assert await backlog.finish(lease)  # type: ignore[arg-type]
+    async def work(lease: Lease) -> None:
+        assert await backlog.decide(lease, Outcome("Completed"))
+        assert await backlog.finish(lease)
 
     while done < count:
         leases = await backlog.take(min(4, count - done))
         await asyncio.gather(*(work(lease) for lease in leases))
         done += len(leases)
-    return time.perf_counter() - began
-
-
-async def _many(folder: Path) -> list[str]:
-    """The same rates with an empty queue and with 100 000 jobs in it, by turns of one kind."""
-    backlog = SqliteBacklog(folder / "backlog.db", "perf")
-    await backlog.open()
-
-    async def fill(count: int) -> float:
-        began = time.perf_counter()
-        for first in range(0, count, 500):
-            await asyncio.gather(*(backlog.put(_job(first + each)) for each in range(500)))
-        return count / (time.perf_counter() - began)
-
-    async def rates() -> list[Rates]:
-        return [(await fill(5000), 5000 / await _drain(backlog, 5000)) for _ in range(ROUNDS)]
-
-    empty = await rates()
-    await fill(QUEUED)
-    full = await rates()
-    await backlog.close()
-    began = time.perf_counter()
-    backlog = SqliteBacklog(folder / "backlog.db", "perf")
-    await backlog.open()
-    counts = await backlog.counts()
-    restart_s = time.perf_counter() - began
-    await backlog.close()
-    assert counts.all == QUEUED, counts
-    rows = [f"| our queue | empty | with {QUEUED:,} jobs | ratio |", "|---|---|---|---|"]
-    for index, name in enumerate(("accepts/s", "dequeues/s")):
-        before, after = (statistics.median(each[index] for each in side) for side in (empty, full))
-        rows.append(f"| {name} | {before:,.0f} | {after:,.0f} | {after / before:.2f} |")
-    return [*rows, f"| restart, until it is counted | | {restart_s:.3f} s | |"]
-
-
-def _celery(folder: Path) -> Rates:
-    python = _environment(folder)
-    with _redis(folder) as port:
-        program = _CELERY.replace("PORT", str(port))
-        command = [str(python), "-m", "celery", "-A", "program", "worker"]
-        command += ["-P", "solo", "--without-gossip", "--without-mingle", "-l", "error"]
-        return _peer(python, folder / "celery", program, command)
-
-
-def _huey(folder: Path) -> Rates:
-    python = _environment(folder)
-    command = [str(python.parent / "huey_consumer"), "program.huey", "-w", "1", "-d", "0.01"]
-    return _peer(python, folder / "huey", _HUEY, command)
-
-
-def _peer(python: Path, folder: Path, program: str, worker: list[str]) -> Rates:
-    """Put all jobs with no worker, then start the worker and wait for the last.
-
-    What the worker's start takes is measured with one job alone, and left out.
-    """
-    took_s, accepts = [], 0.0
-    for number, jobs in enumerate((1, JOBS)):
-        place = folder / str(number)
-        place.mkdir(parents=True)
-        text = program.replace("FOLDER", repr(str(place))).replace("JOBS", str(jobs))
-        (place / "program.py").write_text(text)
-        command = [str(python), "-c", "import program; program.put()"]
-        put = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
-        accepts = float(put.stdout)
-        began = time.time()
-        process = subprocess.Popen(
-            worker, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            while not (place / "done").exists() or not (place / "done").read_text():
-                if process.poll() is not None or time.time() > began + WORKER_S:
-                    raise Missing("its worker does not finish")
-                time.sleep(0.01)
-            took_s.append(float((place / "done").read_text()) - began)
-        finally:
-            process.terminate()
-            process.wait()
-    return accepts, (took_s[1] - took_s[0]) / (JOBS - 1) * 1e6
-
-
-def _environment(folder: Path) -> Path:
-    """The Python of a new environment with the peers."""
-    home = folder / "peers"
-    python = home / "bin" / "python"
-    if not python.exists():
-        venv.create(home, with_pip=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", *PEERS]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            shutil.rmtree(home)
-            raise Missing(f"pip install {' '.join(PEERS)}: {done.stderr.strip().splitlines()[-1]}")
-    return python
-
-
-@contextlib.contextmanager
-def _redis(folder: Path) -> Iterator[int]:
-    """The port of a Redis that keeps its jobs in an append-only file."""
-    program, variables = _redis_program(folder / "debian")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    (folder / "redis").mkdir(exist_ok=True)
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes"]
-    command += ["--dir", str(folder / "redis")]
-    process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Missing("redis-server does not start")
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _redis_program(folder: Path) -> tuple[str, dict[str, str]]:
-    """The installed one, or Debian's packages unpacked without installing them."""
-    if found := shutil.which("redis-server"):
-        return found, {}
-    if not shutil.which("apt-get"):
-        raise Missing("there is no redis-server, and no apt-get to get one")
-    folder.mkdir(exist_ok=True)
-    for name in DEBIAN:
-        command = ["apt-get", "download", name]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Missing(f"apt-get download {name}: {done.stderr.strip().splitlines()[-1]}")
-    for package in folder.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", package.name, "root"], cwd=folder, check=True)
-    libraries = {str(path.parent) for path in (folder / "root").rglob("*.so*")}
-    program = folder / "root" / "usr" / "bin" / "redis-check-rdb"
-    if not program.exists():
-        raise Missing("Debian's package holds no redis-server")
-    server = folder / "redis-server"
-    server.symlink_to(program.resolve())
-    return str(server), {"LD_LIBRARY_PATH": ":".join(sorted(libraries))}
+    return count / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as place:
-        sys.stdout.write(json.dumps(queue(Path(place)), indent=1) + "\n")
+        sys.stdout.write("\n".join(queue(Path(place))) + "\n")

@@ -1,0 +1,230 @@
+"""The queues that ``tests/perf_async.py`` compares: ours, Celery on Redis and huey on SQLite.
+
+Each is two programs: one puts jobs one after the other, then one process works them off, so many at
+once. A job notes its number and the moment in a file, by one ``write``; nothing else, so what is
+left is the queue's own cost. Peers are set as their documentation says for many short tasks that
+are acknowledged when they are done. They live in an environment of their own.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+PEERS = ("celery[redis]==5.6.*", "redis[hiredis]", "huey==3.*")
+DEBIAN = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "liblua5.1-0", "libatomic1")
+ROOM = Path(__file__).parent.parent
+
+Survives = Literal["kill", "power"]
+"""What an accepted job survives: the end of any process, or of the machine's power."""
+
+_WORK = """
+import os, time
+NOTES = os.open(FOLDER + "/done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+def work(number):
+    os.write(NOTES, b"%d %d\\n" % (number, time.monotonic_ns()))
+"""
+_OURS = """
+import asyncio
+from pathlib import Path
+from servers.backlog import Job, Outcome
+from servers.sqlite_backlog import SqliteBacklog
+
+backlog = SqliteBacklog(Path(FOLDER) / "backlog.db", "perf", sync=SYNC)
+
+def job(number):
+    name = str(number)
+    return Job(name, name, 0.0, 1e12, 900.0, "s3://out/" + name, "", "s3://in/" + name)
+
+async def put_all(jobs):
+    await backlog.open()
+    began = time.perf_counter()
+    for number in range(jobs):
+        await backlog.put(job(number))
+    print(jobs / (time.perf_counter() - began))
+    await backlog.close()
+
+def put(jobs):
+    asyncio.run(put_all(jobs))
+
+async def bring(lease):
+    work(int(lease.job.id))
+    assert await backlog.decide(lease, Outcome("Completed"))
+    assert await backlog.finish(lease)
+
+async def serve():
+    await backlog.open()
+    free, tasks = WIDTH, set()
+    while True:  # as the endpoint does: whoever ends makes room for the next
+        for lease in await backlog.take(free):
+            tasks.add(asyncio.create_task(bring(lease)))
+        if tasks:
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(0.01)
+        free = WIDTH - len(tasks)
+"""
+_CELERY = """
+from celery import Celery
+app = Celery(broker="redis://127.0.0.1:PORT/0")
+app.conf.update(
+    task_acks_late=True,
+    task_ignore_result=True,
+    task_serializer="json",
+    worker_prefetch_multiplier=64,
+    worker_send_task_events=False,
+    task_send_sent_event=False,
+)
+task = app.task(work, name="work")
+
+def put(jobs):
+    began = time.perf_counter()
+    for number in range(jobs):
+        task.delay(number)
+    print(jobs / (time.perf_counter() - began))
+"""
+_HUEY = """
+from huey import SqliteHuey
+huey = SqliteHuey(filename=FOLDER + "/huey.db", results=False, fsync=SYNC)
+task = huey.task()(work)
+
+def put(jobs):
+    began = time.perf_counter()
+    for number in range(jobs):
+        task(number)
+    print(jobs / (time.perf_counter() - began))
+"""
+
+
+class Missing(Exception):
+    """A peer cannot be had here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A queue, ready to be measured: its Python, its module and the command of its worker."""
+
+    name: str
+    python: str
+    program: str
+    """Text of a module; FOLDER, SYNC and WIDTH in it stand for what a round says."""
+    worker: tuple[str, ...]
+    port: int = 0
+
+    def prepare(self, folder: Path, survives: Survives, width: int) -> None:
+        """Write its module into ``folder``."""
+        values = {"FOLDER": repr(str(folder)), "WIDTH": str(width), "PORT": str(self.port)}
+        full = survives == "power"
+        values["SYNC"] = str(full) if self.name.startswith("huey") else _OUR_SYNC[survives]
+        text = _WORK + self.program
+        for name, value in values.items():
+            text = text.replace(name, value)
+        folder.mkdir(parents=True)
+        (folder / "program.py").write_text(text)
+
+    def command(self, width: int) -> list[str]:
+        """What starts one worker process, which does ``width`` jobs at once."""
+        command = [self.python, *(part.replace("WIDTH", str(width)) for part in self.worker)]
+        # A pool of threads only costs where one job is done at a time.
+        return [*command, "-P", "solo" if width == 1 else "threads"] if self.port else command
+
+
+_OUR_SYNC = {"kill": repr("normal"), "power": repr("full")}
+OURS = Contender(
+    "ours", sys.executable, _OURS, ("-c", "import program as p; p.asyncio.run(p.serve())")
+)
+
+
+@contextlib.contextmanager
+def huey(folder: Path, survives: Survives) -> Iterator[Contender]:
+    """Takes a job off its queue before the work, so a killed worker loses it: it knows no other."""
+    del survives  # its module says it
+    worker = ("-m", "huey.bin.huey_consumer", "program.huey", "-w", "WIDTH", "-d", "0.01", "-n")
+    yield Contender("huey + SQLite", str(environment(folder)), _HUEY, (*worker, "-C", "-q"))
+
+
+@contextlib.contextmanager
+def celery(folder: Path, survives: Survives) -> Iterator[Contender]:
+    """With a Redis of its own, whose append-only file is synced each second or at each write."""
+    python = str(environment(folder))
+    worker = ("-m", "celery", "-A", "program", "worker", "-c", "WIDTH", "-l", "error")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    with _redis(folder, "always" if survives == "power" else "everysec") as port:
+        yield Contender("Celery + Redis", python, _CELERY, (*worker, *quiet), port)
+
+
+def environment(folder: Path) -> Path:
+    """The Python of a new environment with the peers; made once a folder."""
+    home = folder / "peers"
+    python = home / "bin" / "python"
+    if not python.exists():
+        venv.create(home, with_pip=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", *PEERS]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            shutil.rmtree(home)
+            raise Missing(f"pip install {' '.join(PEERS)}: {done.stderr.strip().splitlines()[-1]}")
+    return python
+
+
+@contextlib.contextmanager
+def _redis(folder: Path, sync: str) -> Iterator[int]:
+    """The port of a new Redis that keeps its jobs in an append-only file."""
+    program, variables = _redis_program(folder / "debian")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    place = folder / f"redis-{sync}"
+    place.mkdir(exist_ok=True)
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place)]
+    command += ["--appendonly", "yes", "--appendfsync", sync]
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Missing("redis-server does not start")
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _redis_program(folder: Path) -> tuple[str, dict[str, str]]:
+    """The installed one, or Debian's packages unpacked without installing them."""
+    if found := shutil.which("redis-server"):
+        return found, {}
+    if not shutil.which("apt-get"):
+        raise Missing("there is no redis-server, and no apt-get to get one")
+    folder.mkdir(exist_ok=True)
+    server = folder / "redis-server"
+    if not server.exists():
+        _unpack(folder, server)
+    libraries = {str(path.parent) for path in (folder / "root").rglob("*.so*")}
+    return str(server), {"LD_LIBRARY_PATH": ":".join(sorted(libraries))}
+
+
+def _unpack(folder: Path, server: Path) -> None:
+    for name in DEBIAN:
+        command = ["apt-get", "download", name]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Missing(f"apt-get download {name}: {done.stderr.strip().splitlines()[-1]}")
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package.name, "root"], cwd=folder, check=True)
+    program = folder / "root" / "usr" / "bin" / "redis-check-rdb"
+    if not program.exists():
+        raise Missing("Debian's package holds no redis-server")
+    server.symlink_to(program.resolve())
