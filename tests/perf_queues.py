@@ -105,6 +105,24 @@ def put(jobs):
 """
 
 
+_ACKNOWLEDGED = """
+from huey import SqliteHuey
+huey = SqliteHuey(filename=FOLDER + "/huey.db", results=False, fsync=SYNC)
+
+@huey.task()
+def task(number):
+    work(number)
+    huey.get("unacknowledged-%d" % number)  # which forgets it
+
+def put(jobs):
+    began = time.perf_counter()
+    for number in range(jobs):
+        huey.put("unacknowledged-%d" % number, number)
+        task(number)
+    print(jobs / (time.perf_counter() - began))
+"""
+
+
 class Missing(Exception):
     """A peer cannot be had here; the text says why."""
 
@@ -144,12 +162,23 @@ OURS = Contender(
 )
 
 
+def _huey(name: str, program: str, folder: Path) -> Contender:
+    worker = ("-m", "huey.bin.huey_consumer", "program.huey", "-w", "WIDTH", "-d", "0.01", "-n")
+    return Contender(name, str(environment(folder)), program, (*worker, "-C", "-q"))
+
+
 @contextlib.contextmanager
 def huey(folder: Path, survives: Survives) -> Iterator[Contender]:
-    """Takes a job off its queue before the work, so a killed worker loses it: it knows no other."""
+    """Acknowledged after the work by its own store: what is noted there is to be put again."""
     del survives  # its module says it
-    worker = ("-m", "huey.bin.huey_consumer", "program.huey", "-w", "WIDTH", "-d", "0.01", "-n")
-    yield Contender("huey + SQLite", str(environment(folder)), _HUEY, (*worker, "-C", "-q"))
+    yield _huey("huey + SQLite, acknowledged", _ACKNOWLEDGED, folder)
+
+
+@contextlib.contextmanager
+def huey_alone(folder: Path, survives: Survives) -> Iterator[Contender]:
+    """As it is: a job leaves the queue before the work, and a killed worker has lost it."""
+    del survives
+    yield _huey("huey + SQLite, loses jobs", _HUEY, folder)
 
 
 @contextlib.contextmanager

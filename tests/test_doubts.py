@@ -10,7 +10,7 @@ from bench.run import note_verdict, read_run
 from reports.doubts import Doubt
 from reports.summary import summarise
 from reports.verdict import sentence, verdict
-from tests.make_runs import make_cold, make_run, records
+from tests.make_runs import make_cold, make_run, records, workload
 
 QUIET = {
     "floor_p50_s": 0.00005,
@@ -78,6 +78,21 @@ def test_lateness_is_judged_by_the_machines_own_timer(
     """A late tail is no doubt, care or invalid; what the timer does itself is allowed for."""
     found = doubts(tmp_path, late_tail(late_s), selfcheck={"floor_p99_s": floor_s})
     assert [doubt.invalid for doubt in found] == ([] if invalid is None else [invalid])
+
+
+@pytest.mark.parametrize(("objective_s", "invalid"), [(1.0, True), (600.0, False)])
+def test_a_late_tail_is_measured_by_what_callers_wait_for(
+    tmp_path: Path, objective_s: float, invalid: bool
+) -> None:
+    """350 ms falsify an objective of a second, and are a word of care for one of ten minutes."""
+    rows = records(5000, 0.1, model_s=0.004)
+    for name in ("sent_s", "done_s"):
+        rows[name] += late_tail(0.35)
+    given, load = workload(latency_s=objective_s), {"selfcheck": QUIET}
+    run = make_run(tmp_path / "run", "realtime", rows, workload=given, load=load)
+    (found,) = [doubt for doubt in summarise(run).doubts if "was late" in doubt.text]
+    assert found.invalid is invalid
+    assert "350 ms" in found.text
 
 
 def test_one_late_request_of_few_is_no_reason(tmp_path: Path) -> None:
