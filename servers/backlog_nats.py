@@ -7,6 +7,7 @@ a key-value bucket holds decisions: a key can be created once, so a job is decid
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,13 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.errors import (
+    APIError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+    NoKeysError,
+    NotFoundError,
+)
 from nats.js.kv import KeyValue
 
 from servers.backlog import Counts, Job, Lease, Outcome
@@ -44,6 +51,7 @@ class NatsBacklog:
         self._url = url
         self._stream = f"weighbridge-{endpoint}"
         self._subject = f"weighbridge.{endpoint}.jobs"
+        self._bucket = f"{self._stream}-decided"
         self._lease_s = lease_s
         self._held: dict[int, tuple[int, Any, float]] = {}
         """By place in the stream: token, message, and when its lease ends here."""
@@ -63,9 +71,12 @@ class NatsBacklog:
         self._jobs = await self._jetstream.pull_subscribe(
             self._subject, durable="workers", stream=self._stream, config=config
         )
+        # A consumer that was there already keeps its own.
+        self._lease_s = float((await self._jobs.consumer_info()).config.ack_wait or self._lease_s)
         self._decisions: KeyValue = await self._jetstream.create_key_value(
-            bucket=f"{self._stream}-decided", storage=api.StorageType.FILE
+            bucket=self._bucket, storage=api.StorageType.FILE
         )
+        await self._forget_orphans()
 
     async def close(self) -> None:
         await self._client.close()
@@ -128,10 +139,10 @@ class NatsBacklog:
         if self._mine(lease) is None:
             return False
         if again:
-            await self._decisions.put(lease.job.id, _encode(outcome))
+            await self._decisions.put(_key(lease), _encode(outcome))
             return True
         try:
-            await self._decisions.create(lease.job.id, _encode(outcome))
+            await self._decisions.create(_key(lease), _encode(outcome))
         except KeyWrongLastSequenceError:
             return False
         return True
@@ -142,8 +153,8 @@ class NatsBacklog:
             return False
         await message.ack_sync()
         self._held.pop(lease.key, None)
-        with contextlib.suppress(APIError):
-            await self._decisions.purge(lease.job.id)
+        with contextlib.suppress(APIError, NatsTimeout):  # then it goes at the next start
+            await self._forget(_key(lease))
         return True
 
     async def release(self, lease: Lease, delay_s: float = 0.0) -> None:
@@ -169,11 +180,29 @@ class NatsBacklog:
         content = _messages.decode(message.data)
         place, deliveries = message.metadata.sequence.stream, message.metadata.num_delivered
         self._held[place] = (deliveries, message, time.monotonic() + self._lease_s)
-        decided = None
+        lease = Lease(content.job, place, deliveries, deliveries, None, content.body)
         if deliveries > 1:  # only an earlier holder can have decided
-            with contextlib.suppress(NotFoundError):
-                decided = _outcomes.decode((await self._decisions.get(content.job.id)).value or b"")
-        return Lease(content.job, place, deliveries, deliveries, decided, content.body)
+            with contextlib.suppress(KeyNotFoundError):
+                found = await self._decisions.get(_key(lease))
+                return replace(lease, decided=_outcomes.decode(found.value or b""))
+        return lease
+
+    async def _forget(self, key: str) -> None:
+        # A purge of the bucket's own would leave a mark for each job there ever was.
+        subject = f"$KV.{self._bucket}.{key}"
+        await self._jetstream.purge_stream(f"KV_{self._bucket}", subject=subject)
+
+    async def _forget_orphans(self) -> None:
+        """Decisions whose job was finished by a process that ended before it could forget them."""
+        try:
+            keys = await self._decisions.keys()
+        except NoKeysError:
+            return
+        for key in keys:
+            try:
+                await self._jetstream.get_msg(self._stream, seq=int(key.partition(".")[0]))
+            except NotFoundError:
+                await self._forget(key)
 
     async def _oldest(self) -> Job | None:
         for _ in range(LOOKS):
@@ -186,3 +215,8 @@ class NatsBacklog:
                 continue
             return _messages.decode(found.data or b"").job
         return None
+
+
+def _key(lease: Lease) -> str:
+    """Of a job's decision: its place, to find it, and its id, should a stream be made anew."""
+    return f"{lease.key}.{lease.job.id}"

@@ -2,7 +2,11 @@
 
 import contextlib
 import json
+import socket
+import subprocess
+import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +107,37 @@ def lines(path: Path) -> list[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
         return [json.loads(line) for line in path.read_text().splitlines()]
     return []
+
+
+class Nats:
+    """A JetStream server of its own, which can be killed and started again where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        program = Path(sys.executable).parent / "nats-server"
+        where = ("-sd", str(folder), "-a", "127.0.0.1", "-p", str(port))
+        self._command = [str(program), "-js", *where]
+        self._log = folder / "log"
+        self.url = f"nats://127.0.0.1:{port}"
+
+    def start(self) -> None:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stderr=log)
+        eventually(lambda: b"Server is ready" in self._log.read_bytes(), "nats-server is up")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def nats_server(folder: Path) -> Iterator[Nats]:
+    folder.mkdir(exist_ok=True)
+    server = Nats(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from servers.backlog import Backlog, Job, Outcome
 from servers.backlog_nats import NatsBacklog
 from servers.sqlite_backlog import SqliteBacklog
+from tests.asynchronous import nats_server
 
 LEASE_S = 1.5
 
@@ -30,21 +30,8 @@ def job(number: int, expires_s: float = 1e12) -> Job:
 @pytest.fixture(scope="module")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A JetStream server of its own."""
-    folder = tmp_path_factory.mktemp("nats")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = Path(sys.executable).parent / "nats-server"
-    command = [str(program), "-js", "-sd", str(folder), "-a", "127.0.0.1", "-p", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stderr=log)
-    deadline = time.monotonic() + 20
-    while b"Server is ready" not in (folder / "log").read_bytes():
-        assert time.monotonic() < deadline, "nats-server does not start"
-        time.sleep(0.02)
-    yield f"nats://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    with nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "nats"])
