@@ -21,6 +21,7 @@ from servers.async_request import BODY_MAX_BYTES, Paths, PolicyTime, accepted, j
 from servers.async_scaling import Scaler
 from servers.backlog import Backlog, Lease, Outcome
 from servers.endpoint import Invocation, Served
+from servers.expiry import Expiry
 from servers.fleet import Container, Fleet, Grounds, Member
 from servers.measures import Measures
 from servers.notices import Notifier, Topics, test_message
@@ -92,7 +93,7 @@ class AsyncEndpoint:
         self._running: set[asyncio.Task[Any]] = set()
         self._pumping = self._pump_again = self._closing = False
         self._tick: Timer | None = None
-        self._expiry: tuple[float, Timer] | None = None
+        self._expiry = Expiry(plant.timers, lambda: self._begin(self._expire()))
         self._opened: _Open | None = None
 
     async def open(self) -> None:
@@ -146,7 +147,7 @@ class AsyncEndpoint:
                 raise unavailable("The request could not be stored. Try again.") from error
             self._waiting += 1
             self._parking.accept(job.id)
-            self._arm_expiry(job.expires_s)
+            self._expiry.arm(self._time.clock_s(job.expires_s))
             self._watch_backlog()
             self._pump()
             return accepted(job)
@@ -223,6 +224,8 @@ class AsyncEndpoint:
 
     async def _assign(self, lease: Lease) -> None:
         self._waiting -= 1
+        if self._waiting <= 0:
+            self._expiry.disarm()
         if not self._fleet.free and lease.decided is None:  # the instance is gone meanwhile
             await self._plant.backlog.release(lease)
             self._waiting += 1
@@ -286,6 +289,7 @@ class AsyncEndpoint:
         except Exception:  # the lease will end by itself
             log.exception("job %s could not be put back", lease.job.id)
         self._waiting += 1
+        self._expiry.arm(self._time.clock_s(lease.job.expires_s))
         if not delay_s:
             self._parking.park(lease.job.id)
 
@@ -303,17 +307,7 @@ class AsyncEndpoint:
 
     # Expiry
 
-    def _arm_expiry(self, expires_s: float) -> None:
-        if self._expiry is not None and self._expiry[0] <= expires_s:
-            return
-        if self._expiry is not None:
-            self._expiry[1].cancel()
-        when_s = self._time.clock_s(expires_s)
-        timer = self._timers.call_at(when_s, lambda: self._begin(self._expire()))
-        self._expiry = (expires_s, timer)
-
     async def _expire(self) -> None:
-        self._expiry = None
         while leases := await self._plant.backlog.expired(self.now_s(), AT_ONCE):
             for lease in leases:
                 self._waiting -= 1
@@ -321,7 +315,7 @@ class AsyncEndpoint:
                 self._parking.unpark(lease.job.id)
         next_s = await self._plant.backlog.next_expiry_s()
         if next_s is not None:
-            self._arm_expiry(max(next_s, self.now_s() + 1.0))
+            self._expiry.arm(self._time.clock_s(max(next_s, self.now_s() + 1.0)))
 
     async def _expired(self, worker: Worker) -> Outcome | None:
         self.measures.count("ExpiredRequests")
@@ -379,10 +373,10 @@ class AsyncEndpoint:
         if counts.waiting and not self._pumping:
             self._waiting = counts.waiting
             self._watch_backlog()
-            if self._expiry is None:
+            if not self._expiry.armed:
                 next_s = await backlog.next_expiry_s()
                 if next_s is not None:
-                    self._arm_expiry(next_s)
+                    self._expiry.arm(self._time.clock_s(next_s))
             self._pump()
 
     async def _keep_leases(self) -> None:

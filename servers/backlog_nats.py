@@ -29,6 +29,8 @@ from servers.backlog import Counts, Job, Lease, Outcome
 
 LEASE_S = 30.0
 FETCH_S = 0.1
+RECONNECT_S = 0.2
+"""Between two attempts: meanwhile nothing can be accepted."""
 LOOKS = 20
 """How often the oldest job may be gone by the time it is asked for."""
 MAX_MESSAGE_BYTES = 1 << 20
@@ -58,7 +60,9 @@ class NatsBacklog:
 
     async def open(self) -> None:
         """Connect, and make stream, consumer and bucket where they are not."""
-        self._client: Client = await nats.connect(self._url, max_reconnect_attempts=-1)
+        self._client: Client = await nats.connect(
+            self._url, max_reconnect_attempts=-1, reconnect_time_wait=RECONNECT_S
+        )
         self._jetstream: JetStreamContext = self._client.jetstream()
         await self._jetstream.add_stream(
             name=self._stream,

@@ -3,6 +3,7 @@
 ``WEIGHBRIDGE_KILLS=200`` makes it as long as the nightly form.
 """
 
+import asyncio
 import os
 import random
 import signal
@@ -12,17 +13,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bench.deployment import Deployment
 from bench.target import Async
-from tests.asynchronous import BUCKET, MODEL, ask, deployed, found, get, lines, outcome, s3
+from servers.backlog_nats import NatsBacklog
+from tests.asynchronous import (
+    BUCKET,
+    MODEL,
+    ask,
+    deployed,
+    found,
+    get,
+    lines,
+    nats_server,
+    outcome,
+    s3,
+)
 from tests.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("WEIGHBRIDGE_KILLS", "20"))
+NATS_KILLS = KILLS if "WEIGHBRIDGE_KILLS" in os.environ else 6
+NATS_LEASE_S = 7.0
+"""Little longer than the time in which a server renews it: a killed one's jobs wait it out."""
 TARGET = Async(min_instances=1, max_concurrency=2)
 
 MakeModel = Callable[[str], Path]
@@ -52,23 +70,69 @@ def kill_a_container(server: Serving, draw: random.Random) -> None:
 @pytest.mark.timeout(60 + 6 * KILLS)
 def test_nothing_is_lost_whatever_is_killed(tmp_path: Path, make_model: MakeModel) -> None:
     """Containers and servers by turns, at random moments, with requests coming all the time."""
-    draw, model, data = random.Random(KILLS), make_model(MODEL), tmp_path / "data"
+    model, data = make_model(MODEL), tmp_path / "data"
+    target, draw = deployed(model, TARGET, data), random.Random(KILLS)
+    accepted = killed_at_random(target, tmp_path, KILLS, lambda: None, draw)
+    each_has_one_outcome(target, tmp_path, accepted)
+    database = sqlite3.connect(data / "backlog.db")
+    assert database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+    assert database.execute("SELECT count(*) FROM bodies").fetchone() == (0,)
+    database.close()
+
+
+@pytest.mark.timeout(120 + 9 * NATS_KILLS)
+def test_nothing_is_lost_on_nats_either(tmp_path: Path, make_model: MakeModel) -> None:
+    """The queue's own server is killed, too; afterwards it holds no job, no lease, no decision."""
+    draw, model = random.Random(NATS_KILLS), make_model(MODEL)
+    with nats_server(tmp_path / "nats") as nats:
+
+        def kill_the_queue() -> None:
+            nats.kill()
+            nats.start()
+
+        asyncio.run(lease_for(nats.url, NATS_LEASE_S))
+        target = msgspec.structs.replace(TARGET, backlog_url=nats.url)
+        given = deployed(model, target, tmp_path / "data")
+        accepted = killed_at_random(given, tmp_path, NATS_KILLS, kill_the_queue, draw)
+        each_has_one_outcome(given, tmp_path, accepted)
+        assert asyncio.run(left_over(nats.url)) == (0, 0)
+
+
+def killed_at_random(
+    deployment: Deployment,
+    folder: Path,
+    kills: int,
+    kill_the_queue: Callable[[], None],
+    draw: random.Random,
+) -> dict[int, dict[str, Any]]:
+    """What was accepted while containers, the queue and servers were killed by turns."""
     accepted: dict[int, dict[str, Any]] = {}
-    kills = 0
-    while kills < KILLS:
-        with serving(deployed(model, TARGET, data), tmp_path / f"run{kills}") as server:
+    done = 0
+    while done < kills:
+        with serving(deployment, folder / f"run{done}") as server:
             for _ in range(3):
-                send(server, range(10 * kills, 10 * kills + 10), accepted)
+                send(server, range(10 * done, 10 * done + 10), accepted)
                 time.sleep(draw.uniform(0, 0.3))  # the random moment
-                kills += 1
-                if kills % 3 == 0:
+                done += 1
+                if done % 3 == 0:
                     os.kill(server.child.pid, signal.SIGKILL)
                     break
                 kill_a_container(server, draw)
-    assert len(accepted) >= KILLS * 5
-    with serving(deployed(model, TARGET, data), tmp_path / "last") as server:
-        eventually(lambda: not backlog(server), "the backlog is empty", 60)
+                if done % 3 == 2:
+                    kill_the_queue()
+    assert len(accepted) >= kills * 5
+    return accepted
+
+
+def each_has_one_outcome(
+    deployment: Deployment, folder: Path, accepted: dict[int, dict[str, Any]]
+) -> None:
+    """One new server brings what is left to its end, and no object is torn."""
+    with serving(deployment, folder / "last") as server:
         client = s3(server)
+        wanted = {str(answer["InferenceId"]) for answer in accepted.values()}
+        eventually(lambda: not wanted - ended(client), "each has an outcome", 60)
+        eventually(lambda: not backlog(server), "the backlog is empty", 60)
         for number, answer in accepted.items():
             outcomes = [found(client, answer[f"{kind}Location"]) for kind in ("Output", "Failure")]
             assert sum(each is not None for each in outcomes) == 1, (number, answer)
@@ -76,10 +140,32 @@ def test_nothing_is_lost_whatever_is_killed(tmp_path: Path, make_model: MakeMode
             # A request may be given up after five attempts; kills at random are seldom that many.
         lost = sum(found(client, each["OutputLocation"]) is None for each in accepted.values())
         assert lost <= len(accepted) // 50
-    database = sqlite3.connect(data / "backlog.db")
-    assert database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
-    assert database.execute("SELECT count(*) FROM bodies").fetchone() == (0,)
-    database.close()
+
+
+def ended(client: Any) -> set[str]:
+    """Inference ids with a result or a failure in the store."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    keys = [Path(each["Key"]) for page in pages for each in page.get("Contents", [])]
+    return {key.stem for key in keys if key.parent.name in ("output", "failure")}
+
+
+async def lease_for(url: str, lease_s: float) -> None:
+    """Make the queue with this lease, which whoever opens it then keeps."""
+    queue = NatsBacklog(url, "later", lease_s=lease_s)
+    await queue.open()
+    await queue.close()
+
+
+async def left_over(url: str) -> tuple[int, int]:
+    """Jobs that the queue holds, and the decisions."""
+    queue = NatsBacklog(url, "later")
+    await queue.open()
+    try:
+        jobs = (await queue.counts()).all
+        bucket = await queue._jetstream.stream_info("KV_weighbridge-later-decided")
+        return jobs, bucket.state.messages
+    finally:
+        await queue.close()
 
 
 def backlog(server: Serving) -> int:

@@ -16,7 +16,7 @@ from bench.workload import Objective, Workload
 from servers.async_scaling import Scaler
 from servers.backlog import Counts
 from servers.profile import profile_for
-from tests.asynchronous import MODEL, ask, deployed, metric, outcome, s3
+from tests.asynchronous import MODEL, ask, deployed, get, metric, outcome, s3
 from tests.serving import eventually, serving
 
 MakeModel = Callable[[str], Path]
@@ -80,6 +80,22 @@ def test_a_request_expires_in_the_queue(tmp_path: Path, make_model: MakeModel) -
         assert clock.now() - began_s >= 3600
         eventually(lambda: metric(server, "ExpiredRequests") == 1, "it is counted")
         assert metric(server, "ApproximateAgeOfOldestRequest", "maximum") > 3000
+    clock.close()
+
+
+@pytest.mark.slow
+def test_the_clock_does_not_turn_to_the_expiry_of_what_is_done(
+    tmp_path: Path, make_model: MakeModel
+) -> None:
+    """An instance that stays would be billed for six hours after the last request."""
+    clock = Clock.create(tmp_path, fast_forward=True)
+    deployment = deployed(make_model(MODEL), Async(min_instances=1))
+    deployment = msgspec.structs.replace(deployment, clock=str(tmp_path))
+    with serving(deployment, tmp_path / "run") as server:
+        for _ in range(2):
+            assert outcome(server, ask(server, b"x")) == ("output", b"x")
+            eventually(lambda: get(server, "/status")["later"]["in_flight"] == 0, "it is forgotten")
+        assert clock.now() < 3600
     clock.close()
 
 
