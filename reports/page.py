@@ -20,6 +20,7 @@ from reports.recommendation import CANNOT_TELL, NO_NUMBERS, NONE_MEETS, NOT_MEAS
 from reports.report import Report
 from reports.rows import bill, limit_rows, option_rows
 from reports.verdict import sentence
+from reports.waking import waking
 
 _CONTENTS = (
     ("options", "Options"),
@@ -71,6 +72,7 @@ def page(report: Report, peers: Sequence[Peer] = ()) -> str:
             for option in report.options
             if option.cost.fleet and option.cost.fleet.least > 0
         ],
+        "wakings": [(each.mode, text) for each in report.options if (text := waking(each))],
         "period": report.options[0].period,
         "prices": report.prices,
         "bill": bill(report),
