@@ -168,9 +168,16 @@ class NatsBacklog:
             await message.nak(delay_s or None)
 
     async def counts(self) -> Counts:
+        """A job that this process does not hold counts as waiting: its lease may have ended.
+
+        The server counts it as taken until it is asked for, and only `take` tells who holds it.
+        """
         info = await self._jobs.consumer_info()
         oldest = await self._oldest()
-        waiting, taken = info.num_pending or 0, info.num_ack_pending or 0
+        unacknowledged, now_s = info.num_ack_pending or 0, time.monotonic()
+        self._held = {key: held for key, held in self._held.items() if held[2] > now_s}
+        taken = min(unacknowledged, len(self._held))
+        waiting = (info.num_pending or 0) + unacknowledged - taken
         return Counts(waiting, taken, oldest.received_s if oldest and waiting else None)
 
     def _mine(self, lease: Lease) -> Any:

@@ -115,6 +115,21 @@ def test_an_old_token_is_worth_nothing(make: Make) -> None:
     live(make, steps)
 
 
+def test_a_job_whose_lease_has_ended_counts_as_waiting(make: Make) -> None:
+    """Nobody would ask for it otherwise."""
+
+    async def steps(backlog: Backlog) -> None:
+        await backlog.put(job(1))
+        assert len(await backlog.take(1)) == 1
+        assert (await backlog.counts()).waiting == 0
+        while not (await backlog.counts()).waiting:
+            await asyncio.sleep(0.05)
+        [lease] = await taken_again(backlog)
+        assert lease.deliveries == 2  # type: ignore[attr-defined]
+
+    live(make, steps)
+
+
 def test_a_lease_that_is_renewed_does_not_end(make: Make) -> None:
     """Twice as long as a lease lasts, and nobody else gets the job."""
 
