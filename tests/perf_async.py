@@ -29,7 +29,7 @@ WIDTHS = (1, 4)
 """Jobs that the one worker process does at once."""
 WORKER_S = 60
 """How long a worker may take for all."""
-QUEUED, SAMPLE = 100_000, 10_000
+QUEUED, TURNS, SAMPLE = 100_000, 21, 2500
 ATLEAST = 2.0
 SURVIVES: dict[Survives, str] = {
     "kill": "survives the end of any process: ours sync=normal (WAL), Redis appendfsync everysec, "
@@ -173,7 +173,7 @@ async def _many(folder: Path) -> tuple[list[str], list[Goal]]:
     await _fill(full, QUEUED)
     rates: dict[str, list[list[float]]] = {"accepts/s": [[], []], "dequeues/s": [[], []]}
     sides = [(0, empty), (1, full)]
-    for _ in range(ROUNDS):
+    for _ in range(TURNS):
         for side, backlog in sides:
             rates["accepts/s"][side].append(await _fill(backlog, SAMPLE))
             rates["dequeues/s"][side].append(await _drain(backlog, SAMPLE))
@@ -187,7 +187,7 @@ async def _many(folder: Path) -> tuple[list[str], list[Goal]]:
     await full.close()
     assert counts.all == QUEUED, counts
     rows = [
-        f"| our queue, turns of {SAMPLE:,} jobs | empty | with {QUEUED:,} jobs |",
+        f"| our queue, {TURNS} turns of {SAMPLE:,} jobs | empty | with {QUEUED:,} jobs |",
         "|---|---|---|",
     ]
     goals = []
