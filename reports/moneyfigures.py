@@ -131,7 +131,7 @@ def _tornado(report: Report) -> Drawn | None:
     ]
     if not found.rival_meets:
         parts[0] += ", but misses the objective"
-    flips = [f"{s.name} turns it ({turned(found, s)})" for s in found.swings if found.flips(s)]
+    flips = [f"{s.name}: {turned(found, s)}" for s in found.swings if found.flips(s)]
     parts += flips or ["none of these constants turns the answer"]
     if still:
         parts.append(f"no effect: {', '.join(still)}")

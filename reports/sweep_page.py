@@ -93,6 +93,7 @@ def _figure(report: SweepReport) -> dict[str, Any]:
         "how_to_read": f"Each round point is one {report.name}, each square its median; filled "
         "points are proved to meet the objective. Lower is faster, further left is cheaper.",
         "shows": f"{shows}.",
+        "table": None,
     }
 
 

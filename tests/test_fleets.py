@@ -35,6 +35,15 @@ def test_a_job_is_billed_beyond_the_load_and_an_endpoint_is_not(tmp_path: Path) 
     assert stays(run, always=True)[0].to_s == DAY_S
 
 
+def test_what_the_clock_leaps_over_after_the_load_is_not_billed(tmp_path: Path) -> None:
+    """An instance closed with the run counts to the last answer; one scaled in, to its end."""
+    run = make_run(tmp_path, "async", records(9, 9.0))
+    scaled, closed = stay("a", 10.0, DAY_S + 600), stay("b", 10.0, DAY_S + 21_600)
+    closed[1]["reason"] = "closed"
+    note(run, *scaled, {"at_s": DAY_S + 18, "kind": "phase", "name": "end"}, *closed)
+    assert [one.to_s for one in stays(run, always=False)] == [DAY_S + 600, DAY_S + 18]
+
+
 def test_whole_seconds_are_billed_at_least_the_minimum() -> None:
     """10.2 s cost a minute, 90.2 s cost 91."""
     assert hours([Stay("a", 0.0, 10.2)], 60) == pytest.approx(60 / 3600)
