@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bench.run import write_json
+from bench.documents import write_json
 from servers.agent import PROGRESS, ObjectResult
 from servers.transform_request import TransformRequest
 
