@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct
 
 from servers.caller import Caller, CallOrder, HttpCaller, Lost, Refused
-from servers.joining import Kind, Processing
+from servers.joining import Kind, Processing, Stamp
 from servers.jsonpath import compiled
 from servers.places import Draft, StoreFailed, read_chunks
 from servers.splitting import BadObject, MiniBatch, Splitting, SplitType, mini_batches
@@ -25,13 +25,14 @@ PROGRESS = struct.Struct("<QQQ")
 
 
 class Filters(Struct, frozen=True):
-    """DataProcessing as given, and the format it works on."""
+    """What is done around the model, and the format it works on."""
 
     kind: Kind
     before: str = "$"
     join: bool = False
     after: str = "$"
     end_included: bool = False
+    stamp: Stamp | None = None
 
 
 class ObjectOrder(Struct, frozen=True):
@@ -192,7 +193,7 @@ def processing_of(order: ObjectOrder) -> Processing | None:
         return None
     before = compiled(filters.before, filters.end_included)
     after = compiled(filters.after, filters.end_included)
-    if before.everything and after.everything and not filters.join:
+    if before.everything and after.everything and not filters.join and filters.stamp is None:
         return None
-    by_line = order.split == "Line" or filters.kind == "csv"
-    return Processing(filters.kind, by_line, before, filters.join, after)
+    by_line = order.split == "Line" or filters.kind != "json"
+    return Processing(filters.kind, by_line, before, filters.join, after, filters.stamp)

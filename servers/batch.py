@@ -15,6 +15,7 @@ from servers.instance import InstanceSpec, ProcessInstance
 from servers.job_run import local_executor
 from servers.limits import Caps
 from servers.model_registry import Model, ModelRegistry
+from servers.pages import Pages
 from servers.premises import Site
 from servers.profile import Profile, profile_for
 from servers.store_view import StoreView
@@ -33,6 +34,11 @@ class BatchEndpoint:
     def __init__(self, name: str, service: TransformService) -> None:
         self.name = name
         self._service = service
+
+    @property
+    def books(self) -> list[Pages]:
+        """The metrics of the jobs that are under way."""
+        return self._service.books(self.name)
 
     async def open(self) -> None:
         """Take up jobs that had not ended."""
@@ -112,6 +118,7 @@ def batch_option(deployment: Deployment, site: Site, known: ModelRegistry) -> Ba
         site.timers,
         site.starts,
         cluster_executor(clusters[0]) if clusters else local_executor,
+        site.metrics,
         max(target.max_instances for target in targets),
         site.seed,
     )

@@ -131,6 +131,11 @@ class ProcessInstance:
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None when it does not run."""
+        return self._process.pid if self._process is not None and self.alive else None
+
     async def start(self) -> Startup:
         """Spawn the process and wait until it is healthy; InstanceFailed when it is not in time."""
         port = _free_port()

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import uuid
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,25 @@ def test_captured_data_is_listed_in_manifests(site: Transforming) -> None:
     assert keys["output"] == [{"prefix": "s3://data/"}, "capture/out/x.out"]
 
 
+def test_each_captured_record_can_have_an_id(site: Transforming) -> None:
+    """GenerateInferenceId: a column more with an id, one with the job's start, in the output."""
+    site.put("data/ids/in/x.csv", b"1\n2\n")
+    site.put("data/ids/in/y.csv", b"1\n")
+    described = site.run(
+        "ids",
+        input={"ContentType": "text/csv"},
+        output={"Accept": "text/csv"},
+        DataCaptureConfig={"DestinationS3Uri": "s3://data/noted", "GenerateInferenceId": True},
+    )
+    assert described["TransformJobStatus"] == "Completed"
+    found = site.outputs("data/ids/out")
+    rows = [row.split(",") for name in sorted(found) for row in found[name].decode().splitlines()]
+    assert [row[0] for row in rows] == ["[1]", "[2]", "[1]"]
+    assert len({uuid.UUID(row[1]) for row in rows}) == 3
+    began = described["TransformStartTime"].astimezone(UTC)
+    assert {row[2] for row in rows} == {f"{began:%Y-%m-%dT%H:%M:%SZ}"}
+
+
 def test_jobs_are_listed_as_asked(site: Transforming) -> None:
     """By name, by status, in pages."""
     for name in ("list-a", "list-b", "list-c"):
@@ -202,6 +223,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         },
         "ValidationException",
         "must begin with",
+    ),
+    (
+        {
+            "DataCaptureConfig": {
+                "DestinationS3Uri": "s3://data/noted",
+                "GenerateInferenceId": True,
+            },
+            "output": {"Accept": "image/png"},
+        },
+        "ValidationException",
+        "Accept 'image/png'",
     ),
     ({"Environment": {f"K{n}": "v" for n in range(17)}}, "ValidationException", "Environment"),
     (
