@@ -4,8 +4,10 @@
 run it: in a process beside each instance, or in a cluster's workers.
 """
 
+import contextlib
 import os
 import struct
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,8 +43,9 @@ class ObjectOrder(Struct, frozen=True):
     number: int
     source: str
     target: str
-    draft: str
     call: CallOrder
+    draft: str | None = None
+    """A file of this machine that takes the output until it is whole; None: a temporary one."""
     split: SplitType = "None"
     single: bool = False
     limit_bytes: int = 6 << 20
@@ -81,7 +84,7 @@ def transform_object(order: ObjectOrder) -> ObjectResult:
     caller = HttpCaller(order.call)
     work = _Work(order, caller)
     try:
-        with Draft(order.target, Path(order.draft)) as draft:
+        with _drafted(order) as draft:
             if order.limit_bytes:
                 work.by_batches(draft)
             else:
@@ -105,6 +108,15 @@ def transform_object(order: ObjectOrder) -> ObjectResult:
         return work.result("failed", f"InternalServerError: the output cannot be written: {error}")
     finally:
         caller.close()
+
+
+@contextlib.contextmanager
+def _drafted(order: ObjectOrder) -> Iterator[Draft]:
+    with contextlib.ExitStack() as stack:
+        path = order.draft
+        if path is None:
+            path = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='weighbridge-'))}/out"
+        yield stack.enter_context(Draft(order.target, Path(path)))
 
 
 class _Work:

@@ -65,6 +65,8 @@ class RunMeans:
     metrics: EventLog
     new_executor: Callable[[int], Executor]
     """Makes what runs the agents of one instance, so many at a time."""
+    elsewhere: bool = False
+    """Agents may run on other machines: they have no part of the job's folder."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,6 @@ class JobRun:
             number=number,
             source=self._means.view.location(*each.source),
             target=self._means.view.location(*each.target),
-            draft=str(self._folder.drafts / lane.name),
             call=CallOrder(
                 self._instances[lane.slot].address,
                 source.content_type,
@@ -290,9 +291,16 @@ class JobRun:
             filters=filters_of(
                 request, bool(self._means.profile["slice_end_included"]), self._stamp(number)
             ),
-            progress=str(self._folder.progress_file(lane.name)),
-            stop=str(self._folder.leave_file),
+            **({} if self._means.elsewhere else self._files(lane)),
         )
+
+    def _files(self, lane: Lane) -> dict[str, str]:
+        """What an agent on this machine writes and watches beside the objects."""
+        return {
+            "draft": str(self._folder.drafts / lane.name),
+            "progress": str(self._folder.progress_file(lane.name)),
+            "stop": str(self._folder.leave_file),
+        }
 
     def _stamp(self, number: int) -> Stamp | None:
         if not self._request.inference_ids:

@@ -59,6 +59,8 @@ class TransformMeans:
     starts: asyncio.Semaphore
     new_executor: Callable[[int], Executor]
     metrics: EventLog = EventLog(None)  # noqa: RUF009 - it writes nowhere
+    elsewhere: bool = False
+    """Agents may run on other machines."""
     max_instances: int = 4
     seed: int = 1
 
@@ -231,6 +233,7 @@ class TransformService:
                 lambda name: model.new_instance(name, job.request),
                 means.metrics,
                 means.new_executor,
+                means.elsewhere,
             ),
         )
         await self._place(job, run, model.profile)

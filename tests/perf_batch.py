@@ -215,8 +215,8 @@ def _agent_order(folder: Path, url: str) -> ObjectOrder:
         0,
         file_location(folder / "in"),
         file_location(folder / "out"),
-        str(folder / "draft"),
         CallOrder(url),
+        str(folder / "draft"),
         split="Line",
     )
 
