@@ -1,6 +1,7 @@
 """Records of a dataset as bodies: each row of a CSV, JSONL, Parquet or .npy file is one request."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,6 @@ def dataset_stock(payload: Payload, most: int, path: Path) -> Stock:
     source = Path(payload.records)
     if not source.is_file():
         raise ConfigError(f"There is no dataset {source}. Check payload.records.")
-    most = min(most, MAX_REQUESTS)
     suffix = source.suffix.lower()
     in_text = suffix == ".csv" or (suffix in (".jsonl", ".ndjson") and payload.column is None)
     if in_text:
@@ -39,6 +39,27 @@ def dataset_stock(payload: Payload, most: int, path: Path) -> Stock:
         raise ConfigError(f"payload.records = {str(source)!r}: name a file that ends in {known}.")
     if not len(found):
         raise ConfigError(f"The dataset {source} has no record to send.")
+    return found
+
+
+def count_records(payload: Payload) -> int:
+    """How many records the dataset has; ConfigError as above, or when no run can hold them."""
+    assert payload.records is not None, "the caller looks first"
+    source = Path(payload.records)
+    suffix = source.suffix.lower()
+    if suffix in (".csv", ".jsonl", ".ndjson") and source.is_file():
+        found = len(_lines(source, payload.header and suffix == ".csv", MAX_REQUESTS + 1)[0])
+    else:
+        with tempfile.TemporaryDirectory(prefix="weighbridge-") as folder:
+            found = len(dataset_stock(payload, MAX_REQUESTS + 1, Path(folder) / "records"))
+    if not found:
+        raise ConfigError(f"The dataset {source} has no record to send.")
+    if found > MAX_REQUESTS:
+        raise ConfigError(
+            f"The dataset {source} has more than the {MAX_REQUESTS:,} records that a run may hold. "
+            "Set arrivals.records to take the first ones, or transform it without measuring: "
+            "`weighbridge transform` takes any number."
+        )
     return found
 
 
