@@ -112,11 +112,8 @@ def test_a_dataset_of_ones_own_is_all_of_its_records(tmp_path: Path) -> None:
     rows.write_text("[1]\n[2]\n\n[3]\n")
     offline = scenario_path("offline", SCENARIOS)
     counts = []
-    for changes in (
-        [],
-        [f"payload.records={rows}"],
-        [f"payload.records={rows}", "arrivals.records=7"],
-    ):
+    mine = f"payload.records={rows}"
+    for changes in ([], [mine], [mine, "arrivals.records=7"]):
         arrivals = read_experiment(offline, changes, SCENARIOS).workload.arrivals
         assert isinstance(arrivals, Together)
         counts.append(arrivals.records)
