@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -66,8 +67,7 @@ def count_records(payload: Payload) -> int:
 def _lines(source: Path, header: bool, most: int) -> tuple[Sizes, Sizes]:
     """Where each line begins and how long it is; a CSV row may go over several lines."""
     csv = source.suffix.lower() == ".csv"
-    offsets: list[int] = []
-    lengths: list[int] = []
+    offsets, lengths = array("q"), array("q")  # 8 bytes each: there may be millions
     at = start = 0
     open_quote = False
     with source.open("rb") as file:
