@@ -37,7 +37,7 @@ sys.addaudithook(guard)
 
 
 @contextlib.contextmanager
-def started(module: str, folder: Path, *options: str) -> Iterator[None]:
+def started(module: str, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """One of dask's programs, at work in a folder of its own, until the block ends."""
     folder.mkdir()
     with (folder / "log").open("wb") as log:
@@ -49,15 +49,15 @@ def started(module: str, folder: Path, *options: str) -> Iterator[None]:
             env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(20)
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, forbidden: Path) -> Iterator[str]:
-    """The scheduler's address of two workers that have no part of the folder ``forbidden``."""
+def cluster(folder: Path, forbidden: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The scheduler's address, and one of two workers, without the folder ``forbidden``."""
     file, guard = folder / "scheduler.json", folder / "guard.py"
     guard.write_text(GUARD.format(forbidden=forbidden))
     where = ("--scheduler-file", str(file))
@@ -67,8 +67,8 @@ def cluster(folder: Path, forbidden: Path) -> Iterator[str]:
         stack.enter_context(started("dask_scheduler", folder / "scheduler", *options))
         eventually(file.exists, "dask's scheduler is up", within_s=60)
         for name in ("one", "two"):
-            stack.enter_context(started("dask_worker", folder / name, *where, *alone))
-        yield json.loads(file.read_text())["address"]
+            worker = stack.enter_context(started("dask_worker", folder / name, *where, *alone))
+        yield json.loads(file.read_text())["address"], worker
 
 
 def on_cluster(config: Deployment, address: str) -> Deployment:
@@ -81,10 +81,10 @@ def on_cluster(config: Deployment, address: str) -> Deployment:
 
 
 def test_workers_that_share_only_an_address_do_a_job(tmp_path: Path) -> None:
-    """The same outputs come from other machines, which see the store and the containers alone."""
+    """They see the store and the containers alone; when one is killed, the other does it all."""
     home = tmp_path / "home"
     home.mkdir()
-    with cluster(tmp_path, home) as address:
+    with cluster(tmp_path, home) as (address, worker):
         config = on_cluster(deployment(write_model(home / "model"), home), address)
         with transforming(config, home) as site:
             s3 = site.client("s3", "/s3")
@@ -92,7 +92,13 @@ def test_workers_that_share_only_an_address_do_a_job(tmp_path: Path) -> None:
             for number in range(6):
                 s3.put_object(Bucket="data", Key=f"job/in/{number}", Body=b"slow %d\n" % number * 9)
             resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
-            described = site.run("job", TransformResources=resources, BatchStrategy="SingleRecord")
+            strategy = {"BatchStrategy": "SingleRecord"}
+            site.run("job", wait=False, TransformResources=resources, **strategy)
+            listed = {"Bucket": "data", "Prefix": "job/out"}
+            eventually(lambda: s3.list_objects_v2(**listed)["KeyCount"] > 0, "the first output")
+            worker.kill()
+            site.wait("job")
+            described = site.client().describe_transform_job(TransformJobName="job")
             assert described["TransformJobStatus"] == "Completed", described
             for number in range(6):
                 found = s3.get_object(Bucket="data", Key=f"job/out/{number}.out")["Body"].read()

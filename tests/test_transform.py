@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from datetime import UTC
@@ -25,6 +26,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transforming]:
     config = deployment(write_model(folder / "model"), folder, max_restarts=1)
     with transforming(config, folder) as running:
         yield running
+
+
+def metrics(site: Transforming) -> str:
+    with urllib.request.urlopen(f"{site.server.address}/metrics", timeout=10) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def test_every_object_gets_an_output(site: Transforming) -> None:
@@ -123,11 +129,13 @@ def test_no_objects_fail_the_job(site: Transforming) -> None:
 
 
 def test_a_stopped_job_keeps_no_output(site: Transforming) -> None:
-    """Not even that of objects that were finished."""
+    """Not even that of objects that were finished. Until then ``/metrics`` shows what it uses."""
     site.put("data/halt/in/0", b"quick\n")
     site.put("data/halt/in/1", b"slow\n" * 2000)
     site.run("halt", wait=False, BatchStrategy="SingleRecord")
     eventually(lambda: set(site.outputs("data/halt/out")) == {"0.out"}, "the first output")
+    shown = 'sagemaker_cpu_utilization{endpoint_name="halt",variant_name="halt-1"}'
+    eventually(lambda: shown in metrics(site), "its use of the CPU")
     client = site.client()
     client.stop_transform_job(TransformJobName="halt")
     site.wait("halt")
