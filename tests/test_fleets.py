@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from reports.costs import cost_of, read_prices
 from reports.fleets import Fleet, Stay, always_on, at_once, hours, stays
+from reports.summary import summarise
 from tests.make_queued import note, stay
 from tests.make_runs import DAY_S, make_run, records
 
@@ -71,3 +73,15 @@ def test_a_fleet_from_zero_grows_until_it_never_goes() -> None:
     assert fleet.instances(1000, 1000, MONTH_S) == pytest.approx(0.1)
     assert fleet.instances(100_000, 1000, MONTH_S) == 1.0
     assert fleet.instances(MONTH_S, 1000, MONTH_S) == pytest.approx(2.0)
+
+
+def test_an_asynchronous_endpoint_that_never_goes_to_zero_is_billed_for_the_load(
+    tmp_path: Path,
+) -> None:
+    """An answer and the end of the run that come later cost no more instance-hours."""
+    target = {"mode": "async", "instance_type": "ml.m5.large", "min_instances": 1}
+    run = make_run(tmp_path, "async", records(9, 9.0), target=target)
+    note(run, *stay("a", 0.0, DAY_S + 21_600))
+    fleet = cost_of(run, summarise(run), read_prices()).fleet
+    assert fleet is not None
+    assert (fleet.mean, fleet.least) == (1.0, 1.0)
