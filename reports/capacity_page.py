@@ -147,6 +147,7 @@ def _section(found: Found) -> dict[str, Any]:
             "svg": Markup(_drawn(found, (slug, shows.removesuffix(".")))),
             "how_to_read": _HOW_TO_READ,
             "shows": _shows(capacity),
+            "table": None,
         },
     }
 

@@ -12,17 +12,18 @@ from bench.run import Run
 from bench.workload import Workload
 from reports.costs import Prices, cost_of
 from reports.drawn import Drawn, both, frames, sentence
-from reports.option import Option, Standing, judge
+from reports.option import MEETS, Option, Standing, judge
 from reports.ranks import rank_interval
 from reports.rows import ICONS
 from reports.sheet import Part, Sheet, Value, clipped
 from reports.styles import INK, colour_of, marker_of
 from reports.summary import summarise
 from reports.svg import Frame
-from reports.words import count, mode, quantile, seconds, share, usd
+from reports.words import count, mode, quantile, seconds, share, significant, usd
 
 QUANTILES = (0.5, 0.95, 0.99)
 _NAME = 34
+_ALWAYS_TOLD = ("instance_type", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Column:
     model: str
     workload: str
     machine: str
-    settings: str
+    settings: str  # what it runs on, and what differs from other runs of the same option
     standing: Standing
     share_in_time: tuple[float, float, float]  # measured, low, high
     latency: tuple[Estimate, ...]
@@ -67,7 +68,11 @@ class Comparison:
 
 def compare(runs: Sequence[Run], prices: Prices) -> Comparison:
     """Every run of ``runs`` judged by its own objective, in the order given."""
-    columns = tuple(_column(run, prices, name) for run, name in zip(runs, names(runs), strict=True))
+    told = [_telling(run, runs) for run in runs]
+    columns = tuple(
+        _column(run, prices, (name, settings))
+        for run, name, settings in zip(runs, names(runs), told, strict=True)
+    )
     return Comparison(columns, _doubts(columns))
 
 
@@ -78,13 +83,26 @@ def names(runs: Sequence[Run]) -> list[str]:
     return [f"{i}. {name}" for i, name in enumerate(found, 1)]
 
 
-def _column(run: Run, prices: Prices, name: str) -> Column:
+def _telling(run: Run, runs: Sequence[Run]) -> str:
+    """The settings by which one knows ``run``: what it runs on, and what others of it differ in."""
+    targets = [each.manifest["target"] for each in runs if each.mode == run.mode]
+    mine = run.manifest["target"]
+    keys = [
+        key
+        for key in sorted(mine)
+        if key not in ("mode", "profile")
+        and (key in _ALWAYS_TOLD or any(each.get(key) != mine[key] for each in targets))
+    ]
+    return ", ".join(f"{key} {mine[key]}" for key in keys)
+
+
+def _column(run: Run, prices: Prices, told: tuple[str, str]) -> Column:
+    name, settings = told
     summary = summarise(run)
     option = Option(run, summary, cost_of(run, summary, prices))
     workload = msgspec.convert(run.manifest["workload"], Workload)
     steady = option.timing.due_s >= summary.warm_up.until_s
     latency = option.timing.latency_s[option.timing.answered & steady]
-    target = {k: v for k, v in run.manifest["target"].items() if k not in ("mode", "profile")}
     return Column(
         name=name,
         run=str(run.folder),
@@ -93,7 +111,7 @@ def _column(run: Run, prices: Prices, name: str) -> Column:
         model=str(run.manifest.get("model", {}).get("name", "")),
         workload=workload.name,
         machine=str(run.manifest.get("machine", {}).get("fingerprint", "")),
-        settings=", ".join(f"{key} {value}" for key, value in sorted(target.items())),
+        settings=settings,
         standing=judge(option, workload),
         share_in_time=(summary.within.share, summary.within.low, summary.within.high),
         latency=tuple(_estimate(latency, q, summary.latency_s.supports(q)) for q in QUANTILES),
@@ -129,16 +147,34 @@ def _doubts(columns: Sequence[Column]) -> tuple[str, ...]:
 
 def sheet(found: Comparison) -> Sheet:
     """The comparison as a page."""
-    first = found.columns[0]
     return Sheet(
         kind="Comparison",
         title=f"{len(found.columns)} runs side by side",
-        facts=f"The first is {clipped(first.name)}: {mode(first.mode)}, {clipped(first.model)}.",
+        facts=_lead(found.columns),
         parts=(
             _table(found),
             Part("latency", "Latency", figures=(_forest(found),)),
         ),
         doubts=found.doubts,
+    )
+
+
+def _lead(columns: Sequence[Column]) -> str:
+    """Which of the runs is best, where they can be held against each other."""
+    meeting = [each for each in columns if each.standing.verdict == MEETS]
+    text = f"{len(meeting)} of {len(columns)} met the objective."
+    alike = len({(each.workload, each.machine) for each in columns}) == 1
+    fast = [(each.latency[1].value_s, each) for each in meeting if each.latency[1].value_s]
+    if not (alike and fast):
+        return text
+    cheapest = min(meeting, key=lambda each: each.month_usd)
+    fastest = min(fast, key=lambda pair: pair[0] or 0.0)[1]
+    text += f" The cheapest of them is {clipped(cheapest.name)}: {usd(cheapest.month_usd)} a month."
+    if fastest is cheapest:
+        return f"{text} None of them is faster at p95: {seconds(fastest.latency[1].value_s)}."
+    return (
+        f"{text} The fastest at p95 is {clipped(fastest.name)}: "
+        f"{seconds(fastest.latency[1].value_s)} for {usd(fastest.month_usd)} a month."
     )
 
 
@@ -154,7 +190,7 @@ def _table(found: Comparison) -> Part:
                 Value(mode(column.mode), clipped(column.settings)),
                 Value(ICONS[verdict], kind=verdict),
                 Value(share(now), f"{share(low)} to {share(high)}"),
-                *(_cell(each, found.columns[0]) for each in column.latency),
+                *(_cell(each, found.columns[0], column.workload) for each in column.latency),
                 Value(share(column.cold_share)),
                 Value(share(column.error_rate)),
                 Value(usd(column.month_usd)),
@@ -165,19 +201,20 @@ def _table(found: Comparison) -> Part:
         slug="runs",
         title="The runs",
         caption="Measured, with 95 % intervals within each run; cost modelled. The ratio is to "
-        "the first run.",
+        "the first run of the same workload. A star: too few requests support the percentile.",
         head=(*head, "Cold", "Failed", "A month", "Model"),
         rows=tuple(rows),
     )
 
 
-def _cell(each: Estimate, first: Column) -> Value:
+def _cell(each: Estimate, first: Column, workload: str) -> Value:
     base = next(other for other in first.latency if other.q == each.q)
     if each.value_s is None:
         return Value("–")  # noqa: RUF001 - an en dash is the usual mark for an empty cell
     note = f"{seconds(each.low_s)} to {seconds(each.high_s)}"
-    if each is not base and base.value_s:
-        note += f"; × {each.value_s / base.value_s:.2f}"  # noqa: RUF001 - the sign for times
+    if each is not base and base.value_s and workload == first.workload:
+        ratio = each.value_s / base.value_s
+        note += f"; × {ratio:.2f}" if ratio > 0.1 else f"; × {significant(ratio, 2)}"  # noqa: RUF001 - the sign for times
     return Value(seconds(each.value_s) + ("" if each.supported else " *"), note)
 
 

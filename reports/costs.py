@@ -126,7 +126,7 @@ def _realtime(use: _Use) -> Cost:
 
 def _async(use: _Use) -> Cost:
     run, summary, prices = use.run, use.summary, use.prices
-    found = stays(run, always=False)
+    found = stays(run, always=int(use.target.get("min_instances") or 0) > 0)
     kind, price = use.instance
     rented = hours(found, prices.minimum_billed_s)
     fleet = Fleet(

@@ -8,10 +8,13 @@ from bench.workload import Workload
 from reports.bounds import PAYLOAD, PROCESSING, Demand, known_limits
 from reports.option import Option
 from reports.ranks import rank_interval
-from reports.summary import wilson
+from reports.summary import Traffic, wilson
 from reports.words import mode, quantile, seconds, share, significant, size
 
-_SOURCE = "AWS developer guide, deploy-model-options"
+SILENT_SHARE = 0.5
+"""Traffic that is silent for more of the time is not sustained, however much comes in between."""
+
+_CHART_SOURCE = "AWS developer guide, deploy-model-options, which names no number; assumed"
 _KEEP_ALIVE_SOURCE = "AWS publishes no keep-alive; the profile's is assumed"
 _LIMITS_SOURCE = "AWS developer guide, hosting FAQs"
 
@@ -196,12 +199,30 @@ def _sustained(case: _Case) -> Step:
     workload, options = case
     option, felt = _pacing(options), _quickest(options).summary.traffic
     traffic, allowed = option.summary.traffic, 1 - workload.objective.quantile
+    # Bursts of many requests leave few of them after a silence, however long the silences are.
+    often, mostly = traffic.after_keep_alive > allowed, traffic.silent_share > SILENT_SHARE
+    yes = not (often or mostly)
+    keep = seconds(traffic.keep_alive_s)
+    shape = "sustained" if yes else "intermittent"
+    return Step(
+        slug="sustained",
+        question="Is traffic sustained?",
+        answer="yes" if yes else "no",
+        because=f"Traffic is {shape}: median silence {seconds(felt.silence_s.at(0.5))}, longest "
+        f"{seconds(felt.silence_s.max_s)}; silences of more than {keep} are "
+        f"{share(traffic.silent_share)} of the time.",
+        measure=_silent(traffic) if mostly and not often else _after_silence(traffic, allowed),
+        flips_when=_flip(option, (often, mostly), allowed),
+        evidence=("fig-timeline", "every request"),
+        leads_to="realtime" if yes else None,
+    )
+
+
+def _after_silence(traffic: Traffic, allowed: float) -> Measure:
     gaps = traffic.silence_s.n
     low, high = wilson(round(traffic.after_keep_alive * gaps), gaps)
-    yes = traffic.after_keep_alive <= allowed
-    keep = seconds(traffic.keep_alive_s)
-    measure = Measure(
-        what=f"requests after {keep} of silence",
+    return Measure(
+        what=f"requests after {seconds(traffic.keep_alive_s)} of silence",
         value=share(traffic.after_keep_alive),
         interval=f"{share(low)} to {share(high)}",
         basis="measured",
@@ -210,17 +231,17 @@ def _sustained(case: _Case) -> Step:
         margin=_margin(traffic.after_keep_alive, allowed),
         close=low <= allowed < high and gaps > 0 and 0 < traffic.after_keep_alive < 1,
     )
-    shape = "sustained" if yes else "intermittent"
-    return Step(
-        slug="sustained",
-        question="Is traffic sustained?",
-        answer="yes" if yes else "no",
-        because=f"Traffic is {shape}: median silence {seconds(felt.silence_s.at(0.5))}, longest "
-        f"{seconds(felt.silence_s.max_s)}; busy {share(felt.busy_share)} of the time.",
-        measure=measure,
-        flips_when=_flip(option, yes, allowed),
-        evidence=("fig-timeline", "every request"),
-        leads_to="realtime" if yes else None,
+
+
+def _silent(traffic: Traffic) -> Measure:
+    return Measure(
+        what=f"time in silences of more than {seconds(traffic.keep_alive_s)}",
+        value=share(traffic.silent_share),
+        interval="",
+        basis="measured",
+        threshold=f"at most {share(SILENT_SHARE)}",
+        source=_CHART_SOURCE,
+        margin=_margin(traffic.silent_share, SILENT_SHARE),
     )
 
 
@@ -282,17 +303,25 @@ def _margin(value: float, threshold: float) -> str:
     return f"{significant(factor, 2)} times {side} the threshold"
 
 
-def _flip(option: Option, sustained: bool, allowed: float) -> str:
-    silence_s = option.summary.traffic.bearable_keep_alive_s
-    if not silence_s:
+def _flip(option: Option, found: tuple[bool, bool], allowed: float) -> str:
+    """``found``: whether requests come after silences too often, and time is mostly silence."""
+    often, mostly = found
+    traffic = option.summary.traffic
+    silences = f"silences of more than {seconds(traffic.keep_alive_s)}"
+    half = share(SILENT_SHARE)
+    if mostly and not often:
+        return f"{silences} are {half} of the time or less."
+    if not traffic.bearable_keep_alive_s:
         return "the traffic becomes much lighter: now it leaves hardly any silence."
-    bearable = seconds(silence_s)
-    if sustained:
+    bearable = seconds(traffic.bearable_keep_alive_s)
+    if often:
+        also = f" and {silences} are {half} of the time or less" if mostly else ""
         return (
-            f"environments are dropped after less than {bearable} of silence: then more than "
-            f"{share(allowed)} of requests start cold and the traffic counts as intermittent."
+            f"environments survive {bearable} of silence: then {share(allowed)} of requests or "
+            f"fewer start cold{also}, and the traffic counts as sustained ({mode('realtime')})."
         )
     return (
-        f"environments survive {bearable} of silence: then {share(allowed)} of requests or fewer "
-        f"start cold and the traffic counts as sustained ({mode('realtime')})."
+        f"environments are dropped after less than {bearable} of silence: then more than "
+        f"{share(allowed)} of requests start cold; or when {silences} are more than {half} of "
+        "the time. Then the traffic counts as intermittent."
     )

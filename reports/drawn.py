@@ -8,6 +8,23 @@ from reports.svg import NARROW, WIDE, Frame, drawing, inline
 
 
 @dataclass(frozen=True)
+class Table:
+    """The numbers behind a figure, for who cannot or will not read it off."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A figure that is not drawn, and why."""
+
+    title: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Drawn:
     """One figure; ``svg`` is ready-made markup and holds no text of the user."""
 
@@ -17,6 +34,7 @@ class Drawn:
     svg: str
     how_to_read: str
     shows: str
+    table: Table | None = None
 
 
 _Draw = Callable[[Any, Frame, Any], None]

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from reports import plots
 from reports.curve import curve_of
-from reports.drawn import Drawn, both, frames, sentence
+from reports.drawn import Drawn, Missing, both, frames, sentence
+from reports.gapfigures import gaps
+from reports.heat import AT_ONCE, due_at_once
+from reports.heatfigures import heat
 from reports.moneyfigures import money
 from reports.option import Option
 from reports.report import Report
@@ -22,15 +25,20 @@ _TITLES = {
 }
 
 
-def figures(report: Report) -> tuple[Drawn, ...]:
-    """Every figure that the runs of ``report`` give data for, in the order of the page."""
+def figures(report: Report) -> tuple[Drawn | Missing, ...]:
+    """Every figure that the runs of ``report`` give data for, in the order of the page.
+
+    One that they give too little data for is `Missing` and says why.
+    """
     series = [series_of(option) for option in report.options]
-    found = [
+    found: list[Drawn | Missing | None] = [
         _percentiles(report, series),
         _timeline(report, series),
+        heat(report),
         _windows(report, series),
         _flow(series),
         _cold(series),
+        gaps(report),
         _parts(series),
         *(_capacity(report, option) for option in report.options),
         *money(report),
@@ -71,9 +79,11 @@ def _percentiles(report: Report, series: Sequence[Series]) -> Drawn | None:
     )
 
 
-def _timeline(report: Report, series: Sequence[Series]) -> Drawn | None:
+def _timeline(report: Report, series: Sequence[Series]) -> Drawn | Missing | None:
     if not any(len(one.dots.due_s) for one in series):
         return None
+    if due_at_once(report.options):
+        return Missing(_TITLES["timeline"], AT_ONCE)
     parts = [
         f"{mode(option.mode)}: {count(option.summary.cold.count)} cold starts and "
         f"{count(option.summary.failed)} failures in {count(one.dots.of)} requests"

@@ -63,6 +63,8 @@ def stays(run: Run, always: bool) -> tuple[Stay, ...]:
     last = run.duration_s
     if not always:  # a job or a queue is billed for all that it worked, an endpoint for the period
         last = max([last, *(float(event["at_s"]) for event in events if "at_s" in event)])
+    marks = [float(e["at_s"]) for e in events if e["kind"] == "phase" and e.get("name") == "end"]
+    ended = min([last, *(max(mark, run.duration_s) for mark in marks)])
     open_: dict[str, float] = {}
     found: list[Stay] = []
     for event in events:
@@ -70,7 +72,9 @@ def stays(run: Run, always: bool) -> tuple[Stay, ...]:
         if event["kind"] == "instance_started":
             open_[name] = max(0.0, float(event["at_s"]))
         elif event["kind"] == "instance_stopped" and name in open_:
-            found.append(Stay(name, open_.pop(name), min(last, float(event["at_s"]))))
+            # Closed with the run: the clock may have leapt over timers since the last answer.
+            until = ended if event.get("reason") == "closed" else last
+            found.append(Stay(name, open_.pop(name), min(until, float(event["at_s"]))))
     found += [Stay(name, start, last) for name, start in open_.items()]
     found = [stay for stay in found if stay.to_s > stay.from_s]
     if not found and always:

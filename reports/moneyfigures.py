@@ -110,8 +110,8 @@ def _map(report: Report) -> Drawn | None:
             "Each place is a number of requests a month and a size of payload; its pattern names "
             "the cheapest of the options that take such a payload. The ringed dot is this "
             "traffic. The model is taken to need the same time whatever the payload. Memory is no "
-            "axis: at another size the model takes another time, which only a measurement tells "
-            "(weighbridge run with --sweep memory_mb)."
+            "axis: at another size the model takes another time, which only a measurement tells; "
+            "a sweep over memory_mb gives the costs by traffic and memory."
         ),
         shows=sentence(parts),
     )
@@ -131,7 +131,7 @@ def _tornado(report: Report) -> Drawn | None:
     ]
     if not found.rival_meets:
         parts[0] += ", but misses the objective"
-    flips = [f"{s.name} turns it ({turned(found, s)})" for s in found.swings if found.flips(s)]
+    flips = [f"{s.name}: {turned(found, s)}" for s in found.swings if found.flips(s)]
     parts += flips or ["none of these constants turns the answer"]
     if still:
         parts.append(f"no effect: {', '.join(still)}")

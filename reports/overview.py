@@ -161,7 +161,8 @@ def _table(found: Sequence[Bench]) -> Part:
 
 
 def _each(bench: Bench, text: Any) -> Value:
-    return Value("; ".join(f"{mode(point.mode)} {text(point)}" for point in bench.points))
+    lines = (f"{mode(point.mode)} {text(point)}" for point in bench.points)
+    return Value("\n".join(lines), kind="lines")
 
 
 def _trend(name: str, number: int, found: Sequence[Bench]) -> Drawn | None:

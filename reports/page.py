@@ -10,7 +10,7 @@ from bench import __version__
 from reports import words
 from reports.again import again
 from reports.costs import is_dataset
-from reports.drawn import Drawn
+from reports.drawn import Drawn, Missing
 from reports.figures import figures
 from reports.markup import environment, style, style_hash, write_whole
 from reports.option import INVALID
@@ -44,7 +44,8 @@ def write_page(report: Report, path: Path, peers: Sequence[Peer] = ()) -> Path:
 def page(report: Report, peers: Sequence[Peer] = ()) -> str:
     """The report as HTML, with ``peers`` beside the options; the same gives the same bytes."""
     answer = report.recommendation
-    drawn = figures(report)
+    every = figures(report)
+    drawn = [each for each in every if isinstance(each, Drawn)]
     values: dict[str, Any] = {
         "style": style(),
         "style_hash": style_hash(),
@@ -63,6 +64,7 @@ def page(report: Report, peers: Sequence[Peer] = ()) -> str:
         "rows": option_rows(report),
         "pathway": Markup(pathway(answer.chart)),
         "figures": [_marked(each) for each in drawn if each.slug not in (*_BARS, *_WHAT_IF)],
+        "missing": [each for each in every if isinstance(each, Missing)],
         "bars": [_marked(each) for each in drawn if each.slug in _BARS],
         "whatif": [_marked(each) for each in drawn if each.slug in _WHAT_IF],
         "anchors": _anchors(drawn),

@@ -27,6 +27,7 @@ GREEN = "#009e73"
 _MINUTE_S = 60.0
 _LONG_STEPS_S = (30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0, 7200.0, 21_600.0, 86_400.0)
 _WHOLE = {60.0: "1 min", 3600.0: "1 h"}
+_CLOSE_TICKS_S = (1.0, 2.0, 5.0, 10.0, 30.0, *_LONG_STEPS_S[1:])
 _LONG_TICKS_S = (60.0, 600.0, 3600.0, 36_000.0, 864_000.0)
 
 
@@ -59,15 +60,15 @@ def percentiles(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Obje
         xlim=(1, longest),
         ylim=(lowest / 1.5, _headroom(lowest, highest)),
     )
-    _objective(axes, objective.latency_s)
+    objective_line(axes, objective.latency_s)
     _label_ends(axes, ends, objective.latency_s)
     at = 1 / (1 - objective.quantile)
     axes.axvline(at, color=INK, lw=0.8, ls=(0, (2, 2)), alpha=0.6)
     axes.plot(at, objective.latency_s, "D", color=INK, ms=4.5)
     _percentile_ticks(axes, longest, 4 if frame.narrow else 7)
-    _latency_ticks(axes)
+    latency_ticks(axes)
     axes.set_xlabel("percentile of answered requests")
-    _legend(figure)
+    legend(figure)
 
 
 def timeline(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Objective]) -> None:
@@ -78,7 +79,7 @@ def timeline(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Objecti
     values = np.concatenate([each.latency_s for each in dots] + [np.array([objective.latency_s])])
     values = values[values > 0]
     last = max((float(each.due_s.max()) for each in dots if len(each.due_s)), default=1.0)
-    step, unit, unit_s = _time_step(last, 4 if frame.narrow else 8)
+    step, unit, unit_s = time_step(last, 4 if frame.narrow else 8)
     for axes, one in zip(panels, series, strict=True):
         colour = colour_of(one.mode)
         styles = (
@@ -91,9 +92,9 @@ def timeline(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Objecti
             axes.plot(one.dots.due_s[chosen] / unit_s, one.dots.latency_s[chosen], ls="", **style)
         axes.set(yscale="log", ylim=(values.min() / 2, _headroom(values.min(), values.max())))
         axes.set_title(mode(one.mode), loc="left", fontweight="bold", pad=4)
-        _objective(axes, objective.latency_s)
-        _latency_ticks(axes)
-    _time_axis(panels[-1], (last, step, unit, unit_s))
+        objective_line(axes, objective.latency_s)
+        latency_ticks(axes)
+    time_axis(panels[-1], (last, step, unit, unit_s))
 
 
 def cold_parts(figure: Figure, frame: Frame, examples: Sequence[Parts]) -> None:
@@ -125,14 +126,14 @@ def cold_parts(figure: Figure, frame: Frame, examples: Sequence[Parts]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value) if value else "0"))
     axes.grid(axis="x")
     axes.set_axisbelow(True)
-    _legend(figure, 1 if frame.narrow else 2)
+    legend(figure, 1 if frame.narrow else 2)
 
 
 def under_way(figure: Figure, frame: Frame, series: Sequence[Series]) -> None:
     """How many requests were under way at once over the simulated time, one panel an option."""
     panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
     last = max((float(one.flow.at_s[-1]) for one in series if len(one.flow.at_s)), default=1.0)
-    step, unit, unit_s = _time_step(last, 4 if frame.narrow else 8)
+    step, unit, unit_s = time_step(last, 4 if frame.narrow else 8)
     for axes, one in zip(panels, series, strict=True):
         colour, x = colour_of(one.mode), one.flow.at_s / unit_s
         axes.fill_between(x, one.flow.most, step="post", color=colour, alpha=0.35, lw=0)
@@ -143,9 +144,9 @@ def under_way(figure: Figure, frame: Frame, series: Sequence[Series]) -> None:
         top = max(1.0, *one.flow.most, *one.flow.instances)
         axes.set(ylim=(0, top * 1.15))
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.grid(axis="y")
-    _time_axis(panels[-1], (last, step, unit, unit_s))
+    time_axis(panels[-1], (last, step, unit, unit_s))
 
 
 def windows(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Objective]) -> None:
@@ -153,7 +154,7 @@ def windows(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Objectiv
     series, objective = data
     axes = figure.add_subplot()
     last = max(float(one.windows.at_s[-1]) for one in series if len(one.windows.at_s))
-    step, unit, unit_s = _time_step(last, 4 if frame.narrow else 8)
+    step, unit, unit_s = time_step(last, 4 if frame.narrow else 8)
     lows, highs = [objective.latency_s], [objective.latency_s]
     for one in series:
         if not len(one.windows.at_s):
@@ -166,10 +167,10 @@ def windows(figure: Figure, frame: Frame, data: tuple[Sequence[Series], Objectiv
         lows.append(float(one.windows.p50_s.min()))
         highs.append(float(one.windows.p95_s.max()))
     axes.set(yscale="log", ylim=(min(lows) / 1.5, _headroom(min(lows), max(highs))))
-    _objective(axes, objective.latency_s)
-    _latency_ticks(axes)
-    _time_axis(axes, (last, step, unit, unit_s))
-    _legend(figure)
+    objective_line(axes, objective.latency_s)
+    latency_ticks(axes)
+    time_axis(axes, (last, step, unit, unit_s))
+    legend(figure)
 
 
 def parts(figure: Figure, frame: Frame, series: Sequence[Series]) -> None:
@@ -206,7 +207,7 @@ def parts(figure: Figure, frame: Frame, series: Sequence[Series]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value) if value else "0"))
     axes.grid(axis="x")
     axes.set_axisbelow(True)
-    _legend(figure, 2 if frame.narrow else 4)
+    legend(figure, 2 if frame.narrow else 4)
 
 
 def capacity(
@@ -225,7 +226,7 @@ def capacity(
     axes.set(yscale="log", ylim=(min(values) / 1.6, _headroom(min(values), max(values))))
     axes.set_xlim(0, rate.max() * 1.08)
     axes.xaxis.set_major_locator(FixedLocator(list(_even(rate.max(), 4 if frame.narrow else 8))))
-    _objective(axes, objective_s)
+    objective_line(axes, objective_s)
     for at, word, height in ((most, "highest", 1.0), (knee, "knee", 0.0)):
         if at:
             axes.axvline(at, color=INK, lw=0.8, ls=(0, (2, 2)), alpha=0.6)
@@ -238,11 +239,11 @@ def capacity(
                 textcoords="offset points",
                 ha="right" if right else "left",
             )
-    _latency_ticks(axes)
+    latency_ticks(axes)
     axes.set_xlabel("requests a second")
 
 
-def _time_axis(axes: Axes, scale: tuple[float, float, str, float]) -> None:
+def time_axis(axes: Axes, scale: tuple[float, float, str, float]) -> None:
     last, step, unit, unit_s = scale
     axes.xaxis.set_major_locator(FixedLocator(list(np.arange(0, last / unit_s + step, step))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -256,7 +257,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float]], objective_s: fl
     low, high = axes.get_ylim()
     near = (high / low) ** 0.09
     named: list[float] = []
-    for end in ends:
+    for end in sorted(ends, key=lambda end: -end[1]):  # the lower of two goes below
         slowest = end[1]
         beside = any(1 / near < slowest / other < near for other in named)
         rise = -12.0 if beside else 5.0
@@ -273,7 +274,7 @@ def _headroom(lowest: float, highest: float) -> float:
     return float(2 * highest * (highest / lowest) ** 0.2)
 
 
-def _objective(axes: Axes, latency_s: float) -> None:
+def objective_line(axes: Axes, latency_s: float) -> None:
     axes.axhline(latency_s, color=INK, lw=0.9, ls=(0, (2, 2)), alpha=0.8)
     axes.annotate(
         f"objective {seconds(latency_s)}",
@@ -290,10 +291,14 @@ def _note(
     axes.annotate(text, at, offset, textcoords="offset points", ha=ha)
 
 
-def _latency_ticks(axes: Axes) -> None:
+def latency_ticks(axes: Axes) -> None:
     low, high = axes.get_ylim()
     few = np.log10(high / low) < 1.6
-    if few or high <= _MINUTE_S:
+    if few and high > _MINUTE_S:
+        axes.yaxis.set_major_locator(
+            FixedLocator([at for at in _CLOSE_TICKS_S if low <= at <= high])
+        )
+    elif few or high <= _MINUTE_S:
         subs = (1.0, 2.0, 5.0) if few else (1.0,)
         axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     else:  # a thousand seconds are no number that anybody knows
@@ -318,7 +323,7 @@ def _percentile_ticks(axes: Axes, longest: float, most: int) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, columns: int = 2) -> None:
+def legend(figure: Figure, columns: int = 2) -> None:
     figure.legend(loc="outside upper left", ncols=columns, borderaxespad=0, handlelength=2.2)
 
 
@@ -335,7 +340,7 @@ def _even(most: float, ticks: int, in_seconds: bool = False) -> Floats:
     return np.arange(0, most + step / 2, step)
 
 
-def _time_step(last_s: float, ticks: int) -> tuple[float, str, float]:
+def time_step(last_s: float, ticks: int) -> tuple[float, str, float]:
     """Step between ticks, the unit and its seconds."""
     steps: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0)
     if last_s <= 180:

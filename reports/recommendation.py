@@ -139,15 +139,23 @@ def _limits(options: Sequence[Option]) -> tuple[Bound, ...]:
     )
 
 
+_CENT_USD = 0.01
+
+
 def price_of(option: Option) -> str:
     """What the option costs, for a day when a day was simulated, else for a month."""
     if not option.cost.priced:
         return "price not known"
     if is_dataset(option.run):
-        return f"{usd(option.cost.amount_usd)} for the dataset"
+        return f"{_amount(option.cost.amount_usd)} for the dataset"
     if abs(option.cost.period_s - _DAY_S) < 1:
-        return f"{usd(option.cost.amount_usd)} a day"
-    return f"{usd(option.cost.month_usd)} a month"
+        return f"{_amount(option.cost.amount_usd)} a day"
+    return f"{_amount(option.cost.month_usd)} a month"
+
+
+def _amount(value_usd: float) -> str:
+    """Money as one says it; the tables hold the digits."""
+    return "less than a cent" if 0 < value_usd < _CENT_USD else usd(value_usd)
 
 
 def _met(option: Option, workload: Workload) -> str:

@@ -122,7 +122,12 @@ def _instances(option: Option, at: Floats) -> Floats:
     if option.cost.fleet is None:
         return np.zeros(0)
     found = stays(option.run, always=option.cost.fleet.least > 0)
-    inside = [(at >= stay.from_s) & (at < stay.to_s) for stay in found]
+    step = float(at[1] - at[0])
+    # There when the step begins; one that came and went within a step counts in it.
+    inside = [
+        ((at >= stay.from_s) & (at < stay.to_s)) | ((stay.from_s > at) & (stay.to_s <= at + step))
+        for stay in found
+    ]
     return np.sum(inside, axis=0).astype(np.float64) if inside else np.zeros(len(at))
 
 

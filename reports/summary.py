@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.run import Run, write_json
+from bench.documents import write_json
+from bench.run import Run
 from bench.workload import Objective
 from reports.doubts import Doubt, Health, doubts_of
 from reports.warmup import WarmUp, warm_up_of
@@ -118,6 +119,8 @@ class Traffic:
     keep_alive_s: float
     after_keep_alive: float
     """Share of requests that came after more silence than an idle environment survives."""
+    silent_share: float
+    """Share of the simulated time that lies in such silences."""
     bearable_keep_alive_s: float | None
     """The keep-alive at which that share would equal the share allowed to be slow."""
 
@@ -346,13 +349,14 @@ def _traffic(times: tuple[Floats, Floats], run: Run, quantile: float) -> Traffic
     busy_until = np.maximum.accumulate(np.fmax(done, due)) if len(due) else due
     silence = np.maximum(0.0, due[1:] - busy_until[:-1])
     covered = max(run.duration_s, float(busy_until[-1]) if len(due) else 0.0, 1e-9)
-    idle = float(silence.sum()) + (float(due[0]) if len(due) else 0.0)
-    idle += covered - (float(busy_until[-1]) if len(due) else 0.0)
+    edges = [due[0], covered - busy_until[-1]] if len(due) else [covered]
+    idle = np.append(silence, np.maximum(0.0, edges))  # before the first and after the last, too
     return Traffic(
-        busy_share=min(1.0, max(0.0, 1 - idle / covered)),
+        busy_share=min(1.0, max(0.0, 1 - float(idle.sum()) / covered)),
         silence_s=spread(silence, (0.5, 0.95)),
         keep_alive_s=keep_alive,
         after_keep_alive=float((silence > keep_alive).mean()) if len(silence) else 0.0,
+        silent_share=min(1.0, float(idle[idle > keep_alive].sum()) / covered),
         bearable_keep_alive_s=spread(silence, (quantile,)).at(quantile),
     )
 

@@ -1,12 +1,13 @@
 """A sweep's report: one HTML page, and the same for the terminal."""
 
 from collections.abc import Sequence
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,9 +19,11 @@ from reports.option import MEETS
 from reports.styles import INK
 from reports.svg import NARROW, WIDE, Frame, drawing, inline
 from reports.sweep import Size, SweepReport, table, title
+from reports.sweep_traffic import by_traffic
 from reports.words import count, quantile, seconds, share, usd
 
 NEAR = 2.2
+_MOST_TICKS = 4
 _COLOUR, _WARM = "#d55e00", "#0072b2"
 _STYLES = {"meets": "green", "misses": "red", "undecided": "yellow", "invalid": "red"}
 
@@ -53,6 +56,7 @@ def sweep_page(report: SweepReport) -> str:
         "objective": f"{share(objective.quantile)} within {seconds(objective.latency_s)}, "
         f"at most {share(objective.error_rate)} failed",
         "drawn": _figure(report),
+        "traffic": by_traffic(report),
         "prices": report.prices,
         "enforced": [
             (size.label, [f"{name}: {text}" for name, text in run.manifest["enforced"].items()])
@@ -93,6 +97,7 @@ def _figure(report: SweepReport) -> dict[str, Any]:
         "how_to_read": f"Each round point is one {report.name}, each square its median; filled "
         "points are proved to meet the objective. Lower is faster, further left is cheaper.",
         "shows": f"{shows}.",
+        "table": None,
     }
 
 
@@ -132,6 +137,15 @@ def _drawn(report: SweepReport) -> str:
     return "".join(found)
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Round amounts between the least and the greatest; these two where there are too few."""
+    powers = range(floor(log10(low)), floor(log10(high)) + 1)
+    every = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    found = [each for each in every if low <= each <= high]
+    found = found[:: max(1, -(-len(found) // _MOST_TICKS))]
+    return found if len(found) > 1 else sorted({low, high})
+
+
 def _plot(figure: Figure, frame: Frame, report: SweepReport) -> None:
     axes = figure.add_subplot()
     sizes: Sequence[Size] = [size for size in report.sizes if size.latency_s is not None]
@@ -148,21 +162,22 @@ def _plot(figure: Figure, frame: Frame, report: SweepReport) -> None:
         weight = "bold" if size is report.best else "normal"
         # A name just under the objective's line would be struck through by it.
         below = 1 < objective.latency_s / y < NEAR
-        offset = (5, -13) if below else (5, 6)
-        axes.annotate(size.label, (x, y), offset, textcoords="offset points", fontweight=weight)
+        offset = (0, -15) if below else (0, 8)
+        axes.annotate(
+            size.label, (x, y), offset, textcoords="offset points", ha="center", fontweight=weight
+        )
     axes.axhline(objective.latency_s, color=INK, lw=0.9, ls=(0, (2, 2)), alpha=0.8)
     axes.annotate(
         f"objective {seconds(objective.latency_s)}",
-        (1.0, objective.latency_s),
-        (0, -12),
-        ha="right",
+        (0.0, objective.latency_s),
+        (4, 4),
         xycoords=axes.get_yaxis_transform(),
         textcoords="offset points",
     )
     axes.set(xscale="log", yscale="log")
     axes.margins(x=0.15, y=0.2)
     axes.set_xlabel("cost of a month of this traffic")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(min(cost), max(cost))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: usd(value)))
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))

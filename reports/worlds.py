@@ -240,7 +240,9 @@ def sensitivity(
 def turned(found: Sensitivity, swing: Swing) -> str:
     """What ``swing`` turns the answer to, in words; empty when it does not."""
     ends = [
-        f"{end}: {mode(name) if name else 'no option meets the objective'}"
+        f"{end} makes it {mode(name)}"
+        if name
+        else f"{end} leaves no option that meets the objective"
         for end, name in zip(swing.ends, swing.winners, strict=True)
         if name != found.winner
     ]

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import scenarios
+from bench.arrivals import due_times
+from bench.config import read_experiment
 from bench.workload import Objective, Workload
 from reports.bounds import MODES, Demand, bounds, excluded, known_limits
 from reports.costs import cost_of, read_prices
@@ -29,6 +32,7 @@ def chart(folder: Path, given: Workload, rows: Any = None, **changes: Any) -> Ch
     return walk(given, [option(folder, "serverless", rows, given, **changes)])
 
 
+SCENARIOS = Path(scenarios.__file__).parent
 SLOW = make_cold(records(216, 400.0), slice(None))
 
 
@@ -65,6 +69,36 @@ def test_steady_requests_are_sustained(tmp_path: Path) -> None:
     """86 s apart, under a keep-alive of 300 s."""
     found = chart(tmp_path, workload(4.0), records(1000, 86.4))
     assert (found.steps[-1].slug, found.mode) == ("sustained", "realtime")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "sustained"),
+    [("sustained", True), ("intermittent", False), ("replay", False), ("nightly", False)],
+)
+def test_the_scenarios_that_are_shipped_are_what_their_names_say(
+    tmp_path: Path, scenario: str, sustained: bool
+) -> None:
+    """Also nightly bursts, of whose many requests hardly any comes after a silence."""
+    given = read_experiment(SCENARIOS / f"{scenario}.toml", [], SCENARIOS).workload
+    due = np.array(due_times(given.arrivals, given.duration_s, given.seed))
+    rows = records(len(due), 1.0, model_s=0.01)
+    for name in ("due_s", "sent_s", "first_byte_s", "done_s"):
+        rows[name] = due + (0.0 if name in ("due_s", "sent_s") else 0.01)
+    found = chart(tmp_path, given, rows, load={"duration_s": given.duration_s})
+    step = next(step for step in found.steps if step.slug == "sustained")
+    assert (step.answer == "yes") is sustained
+    assert ("time in silences" in step.measure.what) is (scenario == "nightly")
+
+
+@pytest.mark.parametrize(("busy_h", "answer"), [(13, "yes"), (11, "no")])
+def test_traffic_that_is_silent_for_most_of_the_time_is_not_sustained(
+    tmp_path: Path, busy_h: int, answer: str
+) -> None:
+    """A request every 10 s for so many hours of a day, then nothing; half is the threshold."""
+    found = chart(tmp_path, workload(4.0), records(busy_h * 360, 10.0))
+    step = next(step for step in found.steps if step.slug == "sustained")
+    assert step.answer == answer
+    assert "of the time" in step.flips_when
 
 
 def test_an_answer_whose_interval_reaches_over_the_threshold_is_called_unsure(

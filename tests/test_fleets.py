@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from reports.costs import cost_of, read_prices
 from reports.fleets import Fleet, Stay, always_on, at_once, hours, stays
+from reports.summary import summarise
 from tests.make_queued import note, stay
 from tests.make_runs import DAY_S, make_run, records
 
@@ -35,6 +37,15 @@ def test_a_job_is_billed_beyond_the_load_and_an_endpoint_is_not(tmp_path: Path) 
     assert stays(run, always=True)[0].to_s == DAY_S
 
 
+def test_what_the_clock_leaps_over_after_the_load_is_not_billed(tmp_path: Path) -> None:
+    """An instance closed with the run counts to the last answer; one scaled in, to its end."""
+    run = make_run(tmp_path, "async", records(9, 9.0))
+    scaled, closed = stay("a", 10.0, DAY_S + 600), stay("b", 10.0, DAY_S + 21_600)
+    closed[1]["reason"] = "closed"
+    note(run, *scaled, {"at_s": DAY_S + 18, "kind": "phase", "name": "end"}, *closed)
+    assert [one.to_s for one in stays(run, always=False)] == [DAY_S + 600, DAY_S + 18]
+
+
 def test_whole_seconds_are_billed_at_least_the_minimum() -> None:
     """10.2 s cost a minute, 90.2 s cost 91."""
     assert hours([Stay("a", 0.0, 10.2)], 60) == pytest.approx(60 / 3600)
@@ -62,3 +73,15 @@ def test_a_fleet_from_zero_grows_until_it_never_goes() -> None:
     assert fleet.instances(1000, 1000, MONTH_S) == pytest.approx(0.1)
     assert fleet.instances(100_000, 1000, MONTH_S) == 1.0
     assert fleet.instances(MONTH_S, 1000, MONTH_S) == pytest.approx(2.0)
+
+
+def test_an_asynchronous_endpoint_that_never_goes_to_zero_is_billed_for_the_load(
+    tmp_path: Path,
+) -> None:
+    """An answer and the end of the run that come later cost no more instance-hours."""
+    target = {"mode": "async", "instance_type": "ml.m5.large", "min_instances": 1}
+    run = make_run(tmp_path, "async", records(9, 9.0), target=target)
+    note(run, *stay("a", 0.0, DAY_S + 21_600))
+    fleet = cost_of(run, summarise(run), read_prices()).fleet
+    assert fleet is not None
+    assert (fleet.mean, fleet.least) == (1.0, 1.0)

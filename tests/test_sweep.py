@@ -16,6 +16,7 @@ from bench.run import Run
 from bench.sweep import Sweep, parse_sweep, read_sweep, sweep_runs, write_sweep
 from reports.sweep import answer, make_sweep
 from reports.sweep_page import render_sweep, sweep_page
+from reports.sweep_traffic import by_traffic
 from tests.make_runs import make_cold, make_run, records, workload
 
 MEMORY = Sweep("serverless", "memory_mb", (1024, 2048, 4096))
@@ -169,3 +170,18 @@ def test_a_report_needs_a_run() -> None:
     """An empty sweep is an error."""
     with pytest.raises(ConfigError, match="at least one run"):
         make_sweep("memory_mb", [])
+
+
+def test_each_size_has_its_cost_at_other_traffic(tmp_path: Path) -> None:
+    """A hundred times the requests cost a hundred times as much; the cheapest that serves wins."""
+    runs = [run_of(tmp_path, mb, 0.1, setup_s) for mb, setup_s in ((1024, 9.0), (2048, 1.0))]
+    report = make_sweep("memory_mb", runs)
+    table = by_traffic(report)
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["1,024 MB", "2,048 MB"]
+    assert not any("←" in cell for cell in table.rows[0])  # cheaper, but misses the objective
+    assert all(cell.endswith("←") for cell in table.rows[1][1:])
+    month = [size.option.cost.monthly_usd(1e6) for size in report.sizes]
+    assert month[1] > month[0] > 0
+    assert "is 2,048 MB at each of these volumes" in table.caption
+    assert table.head[2] in sweep_page(report).replace("\u00a0", " ")

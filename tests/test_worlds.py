@@ -86,7 +86,7 @@ def test_a_constant_that_makes_the_answer_too_late_turns_it(tmp_path: Path) -> N
     assert (sensed.winner, sensed.rival, sensed.rival_meets) == ("serverless", "realtime", True)
     swing = next(each for each in sensed.swings if each.name == "placement of a machine")
     assert swing.winners == ("serverless", "realtime")
-    assert turned(sensed, swing) == "twice: real-time"
+    assert turned(sensed, swing) == "twice makes it real-time"
     assert not swing.moves
 
 
