@@ -17,7 +17,7 @@ SECONDS = 2.0
 
 
 def main() -> None:
-    """Print how many requests a second could be answered if nothing else were to do, and the CPU."""
+    """Print how many requests a second could be answered with nothing else to do, and the CPU."""
     import torch
 
     torch.set_num_threads(1)

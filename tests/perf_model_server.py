@@ -92,9 +92,9 @@ def model_server(folder: Path) -> list[str]:
         return ["| model server | skipped: taskset and two cores are needed |"]
     missing = [f"{name} is not here: {why}" for name, why in make_environments().items()]
     rows = missing + [""] * bool(missing)
-    for name, model in _models(folder).items():
+    for name, model in models(folder).items():
         rows += [*_http(name, model, folder), ""]
-    return [*rows, *_grpc(_models(folder)["mlp"], folder)]
+    return [*rows, *_grpc(models(folder)["mlp"], folder)]
 
 
 def _http(name: str, model: Path, folder: Path) -> list[str]:
@@ -103,7 +103,7 @@ def _http(name: str, model: Path, folder: Path) -> list[str]:
     alone: dict[str, list[tuple[int, Found]]] = {"one by one": [], "the batch that formed": []}
 
     def load(peer: Peer, seconds: float) -> dict[str, float]:
-        return _load(peer.url, bodies.get(peer.name, BODY), CONNECTIONS, seconds)
+        return put_load(peer.url, bodies.get(peer.name, BODY), CONNECTIONS, seconds)
 
     def beside(peers: Mapping[str, Peer]) -> None:
         if OURS in peers:
@@ -248,7 +248,7 @@ def _bare(model: Path, batch: int) -> Found:
 
 def one_connection(folder: Path) -> list[str]:
     """The median of one caller with batching on and off, in interleaved rounds."""
-    model = _models(folder)["digits"]
+    model = models(folder)["digits"]
     medians: dict[str, list[float]] = {"on": [], "off": []}
     path = "/invocations"
     with (
@@ -259,7 +259,7 @@ def one_connection(folder: Path) -> list[str]:
         body = orjson.dumps([float(n % 16) for n in range(64)])
         for _ in range(ROUNDS):
             for name, url in urls.items():
-                medians[name].append(_load(url, body, 1, 2)["p50_ms"])
+                medians[name].append(put_load(url, body, 1, 2)["p50_ms"])
     found = {name: statistics.median(values) for name, values in medians.items()}
     return [
         f"| one connection, {ROUNDS} rounds | batching on | off | difference |",
@@ -269,7 +269,7 @@ def one_connection(folder: Path) -> list[str]:
     ]
 
 
-def _models(folder: Path) -> dict[str, Path]:
+def models(folder: Path) -> dict[str, Path]:
     digits, mlp = folder / "digits" / "model", folder / "mlp" / "model"
     if not digits.exists():
         digits.parent.mkdir(parents=True)
@@ -313,7 +313,7 @@ def _on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _load(url: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
+def put_load(url: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
     program = str(Path(__file__).with_name("perf_load.py"))
     return _client([sys.executable, program, url, str(connections), str(seconds)], body)
 
