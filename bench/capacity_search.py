@@ -19,9 +19,10 @@ from bench.capacity import (
     duration_s,
     next_rate,
 )
+from bench.documents import write_json
 from bench.errors import ConfigError
 from bench.measure import Order, Watcher, measure, served
-from bench.run import Run, write_json
+from bench.run import Run
 from bench.workload import Objective, Workload
 
 LATENESS_S, LATENESS_SHARE = 0.005, 0.05

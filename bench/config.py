@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from bench.arrivals import due_times
+from bench.datasets import count_records
 from bench.errors import ConfigError
 from bench.loops import Closed, Users
-from bench.payload import CONTENT_TYPES
+from bench.payload import CONTENT_TYPES, Payload
 from bench.replay import Replay
 from bench.target import PEERS, TARGETS, Peer, Target
 from bench.units import MAX_REQUESTS
@@ -47,6 +48,7 @@ def read_experiment(
     source = str(path) + (" with --set" if settings else "")
     _fill_duration(document, source)
     _fill_content_type(document)
+    _fill_records(document, source)
     experiment = _experiment(document, source)
     _check_workload(experiment.workload, _known(scenarios))
     return experiment
@@ -203,6 +205,15 @@ def _fill_content_type(document: dict[str, Any]) -> None:
         payload["content_type"] = "application/octet-stream"
     elif payload.get("records") is not None and suffix in CONTENT_TYPES:
         payload["content_type"] = CONTENT_TYPES[suffix]
+
+
+def _fill_records(document: dict[str, Any], source: str) -> None:
+    """A dataset is all of its file, unless the file of the scenario says how many records."""
+    arrivals, payload = document.get("arrivals"), document.get("payload")
+    if not isinstance(arrivals, dict) or not isinstance(payload, dict):
+        return
+    if arrivals.get("kind") == "dataset" and "records" not in arrivals and payload.get("records"):
+        arrivals["records"] = count_records(_converted(payload, Payload, "payload", source))
 
 
 def _experiment(document: dict[str, Any], source: str) -> Experiment:

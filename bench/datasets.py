@@ -1,6 +1,8 @@
 """Records of a dataset as bodies: each row of a CSV, JSONL, Parquet or .npy file is one request."""
 
 import json
+import tempfile
+from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,7 +28,6 @@ def dataset_stock(payload: Payload, most: int, path: Path) -> Stock:
     source = Path(payload.records)
     if not source.is_file():
         raise ConfigError(f"There is no dataset {source}. Check payload.records.")
-    most = min(most, MAX_REQUESTS)
     suffix = source.suffix.lower()
     in_text = suffix == ".csv" or (suffix in (".jsonl", ".ndjson") and payload.column is None)
     if in_text:
@@ -42,11 +43,31 @@ def dataset_stock(payload: Payload, most: int, path: Path) -> Stock:
     return found
 
 
+def count_records(payload: Payload) -> int:
+    """How many records the dataset has; ConfigError as above, or when no run can hold them."""
+    assert payload.records is not None, "the caller looks first"
+    source = Path(payload.records)
+    suffix = source.suffix.lower()
+    if suffix in (".csv", ".jsonl", ".ndjson") and source.is_file():
+        found = len(_lines(source, payload.header and suffix == ".csv", MAX_REQUESTS + 1)[0])
+    else:
+        with tempfile.TemporaryDirectory(prefix="weighbridge-") as folder:
+            found = len(dataset_stock(payload, MAX_REQUESTS + 1, Path(folder) / "records"))
+    if not found:
+        raise ConfigError(f"The dataset {source} has no record to send.")
+    if found > MAX_REQUESTS:
+        raise ConfigError(
+            f"The dataset {source} has more than the {MAX_REQUESTS:,} records that a run may hold. "
+            "Set arrivals.records to take the first ones, or transform it without measuring: "
+            "`weighbridge transform` takes any number."
+        )
+    return found
+
+
 def _lines(source: Path, header: bool, most: int) -> tuple[Sizes, Sizes]:
     """Where each line begins and how long it is; a CSV row may go over several lines."""
     csv = source.suffix.lower() == ".csv"
-    offsets: list[int] = []
-    lengths: list[int] = []
+    offsets, lengths = array("q"), array("q")  # 8 bytes each: there may be millions
     at = start = 0
     open_quote = False
     with source.open("rb") as file:

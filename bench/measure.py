@@ -20,6 +20,7 @@ from bench.bodies import make_stock
 from bench.children import Child, start_load, start_servers, wait_for_servers
 from bench.clock import Clock, Member
 from bench.deployment import Deployment, Endpoint
+from bench.documents import write_json
 from bench.errors import ConfigError, MeasurementError
 from bench.events import EventLog
 from bench.loops import Users
@@ -31,7 +32,7 @@ from bench.plan import Plan
 from bench.raw import Tail, finish, load_start_s, read_events
 from bench.record import Records
 from bench.replay import Replay
-from bench.run import SCHEMA_VERSION, Run, read_run, write_json
+from bench.run import SCHEMA_VERSION, Run, read_run
 from bench.sampler import Sampler
 from bench.stock import Stock
 from bench.target import Async, Batch, Peer, Target, mode_of

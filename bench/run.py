@@ -11,7 +11,6 @@ All times are seconds on the run's clock; zero is the start of the load.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.documents import write_json
 from bench.errors import ConfigError
 from bench.metrics import read_metrics
 from bench.record import RECORD, Records
@@ -112,13 +112,6 @@ def read_run(folder: Path) -> Run:
             f"({manifest.get('status')}) before any request was recorded. Measure again."
         )
     return Run(folder, manifest)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` so that a reader sees the old file or the new one, never half of one."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
 
 
 def note_verdict(run: Run, verdict: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.documents import write_json
 from bench.errors import ConfigError
-from bench.run import Run, read_run, write_json
+from bench.run import Run, read_run
 from bench.target import Lambda, Serverless
 
 MODES = {"serverless": Serverless, "lambda": Lambda}

@@ -11,7 +11,14 @@ from bench.units import MAX_REQUESTS, DueTimes
 class Together(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="dataset"):
     """So many records, all due when the load begins."""
 
-    records: Annotated[int, Meta(ge=1, le=MAX_REQUESTS, description="records of the dataset")]
+    records: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MAX_REQUESTS,
+            description="records of the dataset; default: all of payload.records, each once",
+        ),
+    ] = 20_000
 
     def expected_count(self, _: float) -> float:
         return float(self.records)

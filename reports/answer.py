@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bench.run import write_json
+from bench.documents import write_json
 from reports.bill import Cost
 from reports.ledger import Entry
 from reports.option import Option

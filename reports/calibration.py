@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from scipy.special import stdtrit
 
+from bench.documents import write_json
 from bench.errors import ConfigError
-from bench.run import write_json
 
 SCHEMA_VERSION = 1
 FEWEST_ROUNDS = 3

@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.run import Run, write_json
+from bench.documents import write_json
+from bench.run import Run
 from bench.target import PEERS
 from reports.costs import Prices
 from reports.option import Option

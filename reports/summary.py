@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.run import Run, write_json
+from bench.documents import write_json
+from bench.run import Run
 from bench.workload import Objective
 from reports.doubts import Doubt, Health, doubts_of
 from reports.warmup import WarmUp, warm_up_of

@@ -43,6 +43,8 @@ KNOWN_BODIES = 256
 """So many small bodies are kept as lines."""
 SPOOL_BYTES = 1 << 24
 """A larger object is made on the disk."""
+NOTED = 100_000
+"""Records that are made at once."""
 CHECKED = ("real_s", "cpu_s", "steal_share", "waited_for_core_s", "memory_growth_bytes")
 """What is told of the generator itself."""
 
@@ -232,15 +234,16 @@ class Gathering:
                     break
                 gevent.sleep(POLL_S)
             done_s = self._clock.now()
-            self._note(self._records(part, job, done_s))
+            self._note(part, job, done_s)
             self._open -= len(part.lines)
         finally:
             self._member.update(awaiting=-1)
 
-    def _records(self, part: Part, job: dict[str, object], done_s: float) -> Records:
-        records = np.zeros(part.seqs.stop - part.seqs.start, RECORD)
-        seqs = np.arange(part.seqs.start, part.seqs.stop)
-        due_s = self._due_s[part.seqs]
+    def _records(self, part: Part, at: slice, job: dict[str, object], done_s: float) -> Records:
+        """Those of the requests ``at`` in the schedule, all but what their answers tell."""
+        records = np.zeros(at.stop - at.start, RECORD)
+        seqs = np.arange(at.start, at.stop)
+        due_s = self._due_s[at]
         launch = job["LaunchSeconds"]
         assert isinstance(launch, dict)
         for name in ("first_byte_s", "model_s", "overhead_s", "download_s", "store_s", "connect_s"):
@@ -257,14 +260,6 @@ class Gathering:
         records["instance"] = part.name.encode()
         bodies = [self._bodies.body_of(seq) for seq in seqs.tolist()]
         records["request_bytes"] = [self._bodies.size(body) for body in bodies]
-        sizes = np.array(self._answers(part, job))
-        good = ~np.isnan(sizes)
-        records["error"][~good] = b"TransformJobFailed"
-        records["status"][good] = 200
-        records["response_bytes"][good] = sizes[good]
-        started, ended = job.get("TransformStartTime"), job.get("TransformEndTime")
-        if isinstance(started, float | int) and isinstance(ended, float | int):
-            records["model_s"][good] = (ended - started) / len(records)
         return records
 
     def _answers(self, part: Part, job: dict[str, object]) -> list[float]:
@@ -284,7 +279,22 @@ class Gathering:
                 found += [math.nan] * len(lines)
         return found
 
-    def _note(self, records: Records) -> None:
-        if self._plan.records is not None:
-            with open(self._plan.records, "ab") as file:
-                file.write(records.tobytes())
+    def _note(self, part: Part, job: dict[str, object], done_s: float) -> None:
+        """Write down every request of the job, some at a time: there may be millions."""
+        sizes = np.array(self._answers(part, job))
+        started, ended = job.get("TransformStartTime"), job.get("TransformEndTime")
+        share_s = math.nan
+        if isinstance(started, float | int) and isinstance(ended, float | int):
+            share_s = (ended - started) / len(sizes)
+        for first in range(part.seqs.start, part.seqs.stop, NOTED):
+            at = slice(first, min(first + NOTED, part.seqs.stop))
+            records = self._records(part, at, job, done_s)
+            some = sizes[at.start - part.seqs.start : at.stop - part.seqs.start]
+            good = ~np.isnan(some)
+            records["error"][~good] = b"TransformJobFailed"
+            records["status"][good] = 200
+            records["response_bytes"][good] = some[good]
+            records["model_s"][good] = share_s
+            if self._plan.records is not None:
+                with open(self._plan.records, "ab") as file:
+                    file.write(records.tobytes())

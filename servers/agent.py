@@ -4,8 +4,10 @@
 run it: in a process beside each instance, or in a cluster's workers.
 """
 
+import contextlib
 import os
 import struct
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +17,7 @@ from typing import Literal
 from msgspec import Struct
 
 from servers.caller import Caller, CallOrder, HttpCaller, Lost, Refused
-from servers.joining import Kind, Processing
+from servers.joining import Kind, Processing, Stamp
 from servers.jsonpath import compiled
 from servers.places import Draft, StoreFailed, read_chunks
 from servers.splitting import BadObject, MiniBatch, Splitting, SplitType, mini_batches
@@ -25,13 +27,14 @@ PROGRESS = struct.Struct("<QQQ")
 
 
 class Filters(Struct, frozen=True):
-    """DataProcessing as given, and the format it works on."""
+    """What is done around the model, and the format it works on."""
 
     kind: Kind
     before: str = "$"
     join: bool = False
     after: str = "$"
     end_included: bool = False
+    stamp: Stamp | None = None
 
 
 class ObjectOrder(Struct, frozen=True):
@@ -40,8 +43,9 @@ class ObjectOrder(Struct, frozen=True):
     number: int
     source: str
     target: str
-    draft: str
     call: CallOrder
+    draft: str | None = None
+    """A file of this machine that takes the output until it is whole; None: a temporary one."""
     split: SplitType = "None"
     single: bool = False
     limit_bytes: int = 6 << 20
@@ -80,7 +84,7 @@ def transform_object(order: ObjectOrder) -> ObjectResult:
     caller = HttpCaller(order.call)
     work = _Work(order, caller)
     try:
-        with Draft(order.target, Path(order.draft)) as draft:
+        with _drafted(order) as draft:
             if order.limit_bytes:
                 work.by_batches(draft)
             else:
@@ -104,6 +108,15 @@ def transform_object(order: ObjectOrder) -> ObjectResult:
         return work.result("failed", f"InternalServerError: the output cannot be written: {error}")
     finally:
         caller.close()
+
+
+@contextlib.contextmanager
+def _drafted(order: ObjectOrder) -> Iterator[Draft]:
+    with contextlib.ExitStack() as stack:
+        path = order.draft
+        if path is None:
+            path = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='weighbridge-'))}/out"
+        yield stack.enter_context(Draft(order.target, Path(path)))
 
 
 class _Work:
@@ -192,7 +205,7 @@ def processing_of(order: ObjectOrder) -> Processing | None:
         return None
     before = compiled(filters.before, filters.end_included)
     after = compiled(filters.after, filters.end_included)
-    if before.everything and after.everything and not filters.join:
+    if before.everything and after.everything and not filters.join and filters.stamp is None:
         return None
-    by_line = order.split == "Line" or filters.kind == "csv"
-    return Processing(filters.kind, by_line, before, filters.join, after)
+    by_line = order.split == "Line" or filters.kind != "json"
+    return Processing(filters.kind, by_line, before, filters.join, after, filters.stamp)

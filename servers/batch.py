@@ -7,14 +7,16 @@ from pathlib import Path
 
 from bench.deployment import Deployment
 from bench.deployment import Endpoint as EndpointConfig
+from bench.errors import ConfigError
 from bench.target import Batch
 from servers.bucket_view import BucketView, FolderView, folder_of_buckets
 from servers.cluster import cluster_executor
 from servers.endpoint import Invocation, Served
-from servers.instance import InstanceSpec, ProcessInstance
+from servers.instance import LOOPBACK, InstanceSpec, ProcessInstance
 from servers.job_run import local_executor
 from servers.limits import Caps
 from servers.model_registry import Model, ModelRegistry
+from servers.pages import Pages
 from servers.premises import Site
 from servers.profile import Profile, profile_for
 from servers.store_view import StoreView
@@ -22,6 +24,7 @@ from servers.transform import BatchModel, TransformMeans, TransformService
 from servers.transform_request import ModelClientConfig, TransformRequest
 from servers.wire import ApiError, validation_error
 
+EVERYWHERE = ("0.0.0.0", "::")
 _STRATEGIES = {"MultiRecord": "MULTI_RECORD", "SingleRecord": "SINGLE_RECORD"}
 
 
@@ -33,6 +36,11 @@ class BatchEndpoint:
     def __init__(self, name: str, service: TransformService) -> None:
         self.name = name
         self._service = service
+
+    @property
+    def books(self) -> list[Pages]:
+        """The metrics of the jobs that are under way."""
+        return self._service.books(self.name)
 
     async def open(self) -> None:
         """Take up jobs that had not ended."""
@@ -60,8 +68,9 @@ class BatchEndpoint:
 class BatchModels(Mapping[str, BatchModel]):
     """The models that jobs may name: all that are known."""
 
-    def __init__(self, known: ModelRegistry, target: Batch, site: Site) -> None:
+    def __init__(self, known: ModelRegistry, target: Batch, site: Site, host: str) -> None:
         self._known = known
+        self._host = host
         self._profile = profile_for(target)
         self._profiles: dict[str, Profile] = {}
         self._site = site
@@ -74,7 +83,8 @@ class BatchModels(Mapping[str, BatchModel]):
         model = self._known.find(name)
         if model is None:
             raise KeyError(name)
-        return _model(self._profiles.get(name, self._profile), model, self._site)
+        profile = self._profiles.get(name, self._profile)
+        return _model(profile, model, self._site, self._host)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
@@ -106,20 +116,28 @@ def batch_option(deployment: Deployment, site: Site, known: ModelRegistry) -> Ba
     if deployment.buckets is not None:
         view = FolderView(folder_of_buckets(Path(deployment.buckets)))
     clusters = [target.cluster for target in targets if target.cluster]
+    if clusters and deployment.host in EVERYWHERE:
+        raise ConfigError(
+            f"batch.cluster with --host {deployment.host}: the cluster's workers call this machine "
+            "by the address in --host. Give the one by which they reach it."
+        )
     means = TransformMeans(
         site.data / "jobs",
         view,
         site.timers,
         site.starts,
         cluster_executor(clusters[0]) if clusters else local_executor,
+        site.metrics,
+        bool(clusters),
         max(target.max_instances for target in targets),
         site.seed,
     )
-    models = BatchModels(known, targets[0], site)
+    host = deployment.host if clusters else LOOPBACK
+    models = BatchModels(known, targets[0], site, host)
     return BatchOption(TransformService(means, models), models)
 
 
-def _model(profile: Profile, model: Model, site: Site) -> BatchModel:
+def _model(profile: Profile, model: Model, site: Site, host: str) -> BatchModel:
     def new_instance(name: str, request: TransformRequest) -> ProcessInstance:
         count = request.transform_resources.instance_count
         spec = InstanceSpec(
@@ -137,6 +155,7 @@ def _model(profile: Profile, model: Model, site: Site) -> BatchModel:
                 **request.environment,
                 **batch_environment(request),
             },
+            host=host,
         )
         return ProcessInstance(name, spec)
 

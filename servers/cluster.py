@@ -1,8 +1,9 @@
 """Agents of batch jobs as tasks of a dask cluster: the same work, by more processes or machines.
 
 dask.distributed is the extra ``weighbridge[dask]``. Its executor is one of concurrent.futures, so
-nothing else changes. The workers need the object store's address, and the containers: those run
-where the server process does, so workers elsewhere need a route to it.
+nothing else changes. The workers need Weighbridge installed, and a route to the machine of the
+server process: to the object store, and to the containers, which run there. They share no folder,
+unless the buckets are folders.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 from bench.errors import ConfigError
 
 
-def cluster_executor(address: str) -> Callable[[int], Executor]:
+def cluster_executor(address: str, timeout_s: float = 10.0) -> Callable[[int], Executor]:
     """What makes executors of the cluster whose scheduler is at ``address``.
 
     ConfigError when dask is not installed, or nothing answers there.
@@ -25,7 +26,7 @@ def cluster_executor(address: str) -> Callable[[int], Executor]:
         ) from None
     try:
         connect: Any = distributed.Client
-        client = connect(address, timeout="10s", set_as_default=False)
+        client = connect(address, timeout=timeout_s, set_as_default=False)
     except OSError as error:
         raise ConfigError(
             f"batch.cluster = {address!r}: no scheduler answers there ({error}). Start one with "

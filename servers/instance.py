@@ -36,6 +36,7 @@ MAX_PING_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 0.25
 """Of options whose profile names none."""
 
+LOOPBACK = "127.0.0.1"
 MODEL_SERVER = (sys.executable, "-m", "servers.model_server")
 
 
@@ -88,6 +89,8 @@ class InstanceSpec:
     caps: Caps
     threads: int = 1
     environment: dict[str, str] = field(default_factory=dict)
+    host: str = LOOPBACK
+    """Where it listens."""
     command: tuple[str, ...] = MODEL_SERVER
     """What to run; anything that keeps the container contract."""
 
@@ -131,12 +134,18 @@ class ProcessInstance:
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None when it does not run."""
+        return self._process.pid if self._process is not None and self.alive else None
+
     async def start(self) -> Startup:
         """Spawn the process and wait until it is healthy; InstanceFailed when it is not in time."""
-        port = _free_port()
+        host = self._spec.host
+        port = _free_port(host)
         connect_s = self._spec.profile.get("connect_timeout_s", CONNECT_TIMEOUT_S)
-        self.address = f"http://127.0.0.1:{port}"
-        self._channel = Channel("127.0.0.1", port, connect_s)
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._channel = Channel(host, port, connect_s)
         began = time.monotonic()
         with self._spec.log.open("ab") as log:
             self._log_begin = log.tell()
@@ -293,6 +302,7 @@ class ProcessInstance:
             **os.environ,
             **self._spec.environment,
             "SAGEMAKER_BIND_TO_PORT": str(port),
+            "WEIGHBRIDGE_BIND_HOST": self._spec.host,
             "SAGEMAKER_BASE_DIR": str(self._spec.base_dir),
             "WEIGHBRIDGE_PARENT_PID": str(os.getpid()),
             # Several instances share this machine's cores: each takes its share, not all of them.
@@ -319,8 +329,8 @@ def _forwarded(headers: dict[str, str]) -> dict[str, str]:
     return {name: headers[name] for name in FORWARDED if name in headers}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -2,6 +2,7 @@
 
 job.json        the request, and when it came
 objects.json    the input objects, listed once
+start.json      when its first record could be sent
 done.jsonl      a line for each finished object, written after its output is there
 end.json        how the job ended; until then it is resumed
 job.log         what SageMaker would show in the job's log
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bench.run import write_json
+from bench.documents import write_json
 from servers.agent import PROGRESS, ObjectResult
 from servers.transform_request import TransformRequest
 
@@ -71,6 +72,14 @@ class JobFolder:
         if not path.exists():
             return None
         return msgspec.json.decode(path.read_bytes(), type=list[InputObject])
+
+    def start(self, now_s: float) -> float:
+        """Note that the job starts; when it did first, in seconds since 1970."""
+        path = self.folder / "start.json"
+        if not path.exists():
+            _write_safely(path, {"started_s": now_s})
+        started_s: float = json.loads(path.read_text(encoding="utf-8"))["started_s"]
+        return started_s
 
     def finish(self, result: ObjectResult) -> None:
         """Note a finished object, safe on the disk when this returns."""

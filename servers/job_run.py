@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bench.events import EventLog
 from bench.process import die_with_parent
 from servers.agent import ObjectOrder, ObjectResult, ready, transform_object
 from servers.bucket_view import BucketView
@@ -19,6 +21,8 @@ from servers.caller import CallOrder
 from servers.instance import Instance, InstanceFailed, Startup
 from servers.job_folder import InputObject, JobFolder
 from servers.job_tally import Counts, Tally
+from servers.job_usage import JobUsage, Metered
+from servers.joining import Stamp
 from servers.profile import Profile
 from servers.timers import Timers
 from servers.transform_request import (
@@ -38,7 +42,7 @@ ENDING_S = 0.25
 """A container that was killed is known to be gone so much later."""
 
 
-class BatchInstance(Instance, Protocol):
+class BatchInstance(Instance, Metered, Protocol):
     """An instance that agents in other processes call."""
 
     @property
@@ -58,8 +62,11 @@ class RunMeans:
     timers: Timers
     starts: asyncio.Semaphore
     new_instance: Callable[[str], BatchInstance]
+    metrics: EventLog
     new_executor: Callable[[int], Executor]
     """Makes what runs the agents of one instance, so many at a time."""
+    elsewhere: bool = False
+    """Agents may run on other machines: they have no part of the job's folder."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,12 @@ class JobRun:
         self._tally = Tally(objects, self._results.values())
         count, name = request.transform_resources.instance_count, request.transform_job_name
         self._instances = [means.new_instance(f"{name}-{n + 1}") for n in range(count)]
+        self.usage = JobUsage(name, self._instances, means.metrics, means.timers.now)
         self._in_service: set[int] = set()
         self._agents: list[_Agents] = []
         self._busy: dict[Lane, int] = {}
         self._leaving = False
+        self._started_s = 0.0
         folder.leave_file.unlink(missing_ok=True)
         self.startups: list[Startup] = []
         self.wait_s = 0.0
@@ -122,10 +131,11 @@ class JobRun:
         """Those in service."""
         return len(self._in_service)
 
-    async def run(self, started: Callable[[], None]) -> None:
+    async def run(self, started: Callable[[], float]) -> None:
         """Transform every object that is not finished; JobFailed when nothing can be.
 
-        ``started`` is called when all instances are in service.
+        ``started`` is called when all instances are in service; it tells when the job started, in
+        seconds since 1970.
         """
         slots = range(len(self._instances))
         # An agent an instance; more where objects are one call each.
@@ -135,9 +145,10 @@ class JobRun:
         try:
             await _all([self._start(slot) for slot in slots])
             how = await self._parameters()
-            started()
+            self._started_s = started()
             self._tally.begin()
-            await _all([self._serve(slot, how) for slot in slots])
+            async with self.usage.followed():
+                await _all([self._serve(slot, how) for slot in slots])
         finally:
             for each in self._agents:
                 each.close()
@@ -264,7 +275,6 @@ class JobRun:
             number=number,
             source=self._means.view.location(*each.source),
             target=self._means.view.location(*each.target),
-            draft=str(self._folder.drafts / lane.name),
             call=CallOrder(
                 self._instances[lane.slot].address,
                 source.content_type,
@@ -278,10 +288,26 @@ class JobRun:
             concurrent=how.concurrent,
             gzip=source.compression_type == "Gzip",
             assemble_lines=target.assemble_with == "Line",
-            filters=filters_of(request, bool(self._means.profile["slice_end_included"])),
-            progress=str(self._folder.progress_file(lane.name)),
-            stop=str(self._folder.leave_file),
+            filters=filters_of(
+                request, bool(self._means.profile["slice_end_included"]), self._stamp(number)
+            ),
+            **({} if self._means.elsewhere else self._files(lane)),
         )
+
+    def _files(self, lane: Lane) -> dict[str, str]:
+        """What an agent on this machine writes and watches beside the objects."""
+        return {
+            "draft": str(self._folder.drafts / lane.name),
+            "progress": str(self._folder.progress_file(lane.name)),
+            "stop": str(self._folder.leave_file),
+        }
+
+    def _stamp(self, number: int) -> Stamp | None:
+        if not self._request.inference_ids:
+            return None
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_s))
+        unique = f"{self._request.transform_job_name}/{self._started_s!r}/{number}"
+        return Stamp(str(uuid.uuid5(uuid.NAMESPACE_URL, unique)), started)
 
 
 class _Agents:

@@ -1,14 +1,16 @@
 """Input filter, join and output filter of batch transform, for CSV, JSON and JSON Lines.
 
-input record ──▶ InputFilter ──▶ model ──▶ join with the input record ──▶ OutputFilter
+input record ──▶ InputFilter ──▶ model ──▶ join with the input record ──▶ OutputFilter ──▶ stamp
 """
 
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
+from msgspec import Struct
 
 from servers.jsonpath import JsonPath, NoSuchPath
 from servers.splitting import BadObject, MiniBatch
@@ -16,6 +18,7 @@ from servers.splitting import BadObject, MiniBatch
 Kind = Literal["csv", "json", "jsonlines"]
 
 INPUT, OUTPUT = "SageMakerInput", "SageMakerOutput"
+INFERENCE_ID, INFERENCE_TIME = "SageMakerInferenceId", "SageMakerInferenceTime"
 
 _KINDS: dict[str, Kind] = {
     "text/csv": "csv",
@@ -31,6 +34,28 @@ def kind_of(content_type: str | None) -> Kind | None:
     return _KINDS.get((content_type or "").partition(";")[0].strip().lower())
 
 
+class Stamp(Struct, frozen=True):
+    """What GenerateInferenceId appends to each record of an object's output.
+
+    As AWS's developer guide has it (model-monitor-data-capture-batch). There the id is random; here
+    it follows from the job, the object and the record, so that a resumed job writes the same again.
+    """
+
+    namespace: str
+    """A UUID that no other object of any job has."""
+    started: str
+    """When the job started: 2022-08-30T00:49:15Z."""
+
+    def on(self, value: Any, number: int) -> Any:
+        """``value``, the record of that number, with its id and the time."""
+        inference_id = str(uuid.uuid5(uuid.UUID(self.namespace), str(number)))
+        if isinstance(value, _Row):
+            return _Row([*value, inference_id.encode(), self.started.encode()])
+        # What is no object gets a name, as in a join: the guide shows objects only.
+        record = value if isinstance(value, dict) else {OUTPUT: value}
+        return {**record, INFERENCE_ID: inference_id, INFERENCE_TIME: self.started}
+
+
 @dataclass(frozen=True)
 class Processing:
     """What is done around the model."""
@@ -41,6 +66,7 @@ class Processing:
     before: JsonPath
     join: bool
     after: JsonPath
+    stamp: Stamp | None = None
 
     def sent(self, batch: MiniBatch) -> bytes:
         """What the model gets of a mini-batch."""
@@ -56,26 +82,29 @@ class Processing:
 
     def written(self, batch: MiniBatch, answer: bytes) -> bytes:
         """What goes to the output for a mini-batch and the model's answer."""
-        if not self.join and self.after.everything:
+        if not self.join and self.after.everything and self.stamp is None:
             return answer
         answers, inputs = self._records(answer), self._records(batch.body)
         if len(answers) != len(inputs):
             raise BadObject(
                 f"the model answered {len(answers)} records for the {len(inputs)} from record "
-                f"{batch.first + 1} on: it must answer each, or nothing can be joined or filtered"
+                f"{batch.first + 1} on: it must answer each, or nothing can be joined, filtered or "
+                "given an inference id"
             )
         rows = [
             self._row(*pair, number)
             for number, pair in enumerate(zip(inputs, answers, strict=True), batch.first + 1)
         ]
-        return b"\n".join(rows)
+        # Rows of the next mini-batch may follow, whatever puts them together.
+        return b"\n".join(rows) + (b"\n" if self.stamp and self.by_line else b"")
 
     def _row(self, record: bytes, answer: bytes, number: int) -> bytes:
         read, write = _FORMATS[self.kind]
         value = self._read(read, answer, number, "the model's answer to record")
         if self.join:
             value = _joined(self._read(read, record, number), value)
-        return write(self._select(self.after, value, number))
+        value = self._select(self.after, value, number)
+        return write(value if self.stamp is None else self.stamp.on(value, number))
 
     def _records(self, body: bytes) -> Sequence[bytes]:
         return body.rstrip(b"\r\n").split(b"\n") if self.by_line else [body]
@@ -95,7 +124,9 @@ class Processing:
         except NoSuchPath as error:
             raise BadObject(f"record {number}: the JSONPath {error}") from None
         # A row stays a row: one column of a CSV row is a row of one.
-        return [chosen] if self.kind == "csv" and not isinstance(chosen, list) else chosen
+        if self.kind != "csv":
+            return chosen
+        return _Row(chosen if isinstance(chosen, list) else [chosen])
 
 
 def _joined(record: Any, answer: Any) -> Any:

@@ -169,6 +169,17 @@ def resident_bytes(process: psutil.Process) -> int:
     return total
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds that the process and all that it started have used."""
+    times = process.cpu_times()
+    # What ended children used is kept by the parent that waited for them.
+    total = float(times.user + times.system + times.children_user + times.children_system)
+    for child in children(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += cpu_seconds(psutil.Process(child))
+    return total
+
+
 def kill_family(process: psutil.Process) -> None:
     """SIGKILL for the process and then for all that it started."""
     started = children(process)

@@ -89,5 +89,5 @@ def _labels(name: str, pages: Pages) -> list[str]:
 
 def _snake(name: str) -> str:
     """``Invocation4XXErrors`` is ``sagemaker_invocation_4xx_errors``."""
-    words = re.findall(r"[A-Z][a-z]+|\dXX", name)
+    words = re.findall(r"[A-Z][a-z]+|[A-Z]+(?=[A-Z])|\dXX", name)
     return "sagemaker_" + "_".join(word.lower() for word in words)

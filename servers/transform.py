@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.events import EventLog
 from servers.api_document import invalid
 from servers.bucket_view import BucketView, NoSuchPlace
 from servers.job_capture import capture
@@ -22,6 +23,7 @@ from servers.job_folder import JobFolder
 from servers.job_inputs import input_objects
 from servers.job_run import BatchInstance, JobFailed, JobRun, RunMeans
 from servers.job_tally import Counts
+from servers.pages import Pages
 from servers.profile import Profile
 from servers.timers import Timers
 from servers.transform_request import TransformRequest
@@ -56,6 +58,9 @@ class TransformMeans:
     timers: Timers
     starts: asyncio.Semaphore
     new_executor: Callable[[int], Executor]
+    metrics: EventLog = EventLog(None)  # noqa: RUF009 - it writes nowhere
+    elsewhere: bool = False
+    """Agents may run on other machines."""
     max_instances: int = 4
     seed: int = 1
 
@@ -179,6 +184,11 @@ class TransformService:
             "backlog": len(waiting),
         }
 
+    def books(self, model: str) -> list[Pages]:
+        """What the instances at work use in the jobs of a model."""
+        runs = [job.run for job in self.jobs if job.run and job.request.model_name == model]
+        return [book for run in runs for book in run.usage.books]
+
     def counts(self, job: Job) -> Counts | None:
         """How far a job is; None before it has begun."""
         return job.run.counts() if job.run is not None else job.counts
@@ -221,7 +231,9 @@ class TransformService:
                 means.timers,
                 means.starts,
                 lambda name: model.new_instance(name, job.request),
+                means.metrics,
                 means.new_executor,
+                means.elsewhere,
             ),
         )
         await self._place(job, run, model.profile)
@@ -245,10 +257,11 @@ class TransformService:
             self._means.timers.note("instance_launched", instance=name, placement_s=placement_s)
         await self._means.timers.sleep(placement_s, self._placing)
 
-    def _started(self, job: Job, run: JobRun) -> None:
-        job.started_s = self._now_s()
+    def _started(self, job: Job, run: JobRun) -> float:
+        job.started_s = job.folder.start(self._now_s())
         job.parts_s["wait"] = run.wait_s
         job.parts_s["setup"] = max(startup.setup_s for startup in run.startups)
+        return job.started_s
 
     async def _end(self, job: Job, run: JobRun | None) -> None:
         results = run.results if run is not None else []

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, field
 from bench.errors import ConfigError
 from servers.agent import Filters
 from servers.api_document import converted, invalid
-from servers.joining import kind_of
+from servers.joining import Stamp, kind_of
 from servers.jsonpath import compiled
 from servers.splitting import SplitType
 
@@ -106,6 +106,13 @@ class TransformRequest(_Part, frozen=True):
     tags: Annotated[list[Tag], Meta(max_length=50)] = []
     experiment_config: dict[str, str] = {}
 
+    @property
+    def inference_ids(self) -> bool:
+        """Whether each record of the output gets an id of its own."""
+        return self.data_capture_config is not None and (
+            self.data_capture_config.generate_inference_id
+        )
+
 
 @dataclass(frozen=True)
 class Effective:
@@ -160,14 +167,18 @@ def effective(request: TransformRequest, told: dict[str, Any]) -> Effective:
     return Effective(concurrent or 1, payload, strategy or "MultiRecord")
 
 
-def filters_of(request: TransformRequest, end_included: bool = False) -> Filters | None:
-    """DataProcessing with its format; None when there is none."""
+def filters_of(
+    request: TransformRequest, end_included: bool = False, stamp: Stamp | None = None
+) -> Filters | None:
+    """DataProcessing and ``stamp`` with their format; None when there is nothing to do."""
     given = request.data_processing
-    kind = kind_of(request.transform_input.content_type)
-    if given is None or kind is None:
+    target = request.transform_output.accept if stamp else request.transform_input.content_type
+    kind = kind_of(target)
+    if kind is None or (given is None and stamp is None):
         return None
+    given = given or DataProcessing()
     join = given.join_source == "Input"
-    return Filters(kind, given.input_filter, join, given.output_filter, end_included)
+    return Filters(kind, given.input_filter, join, given.output_filter, end_included, stamp)
 
 
 def _whole(value: Any) -> int | None:
@@ -189,9 +200,20 @@ def _check_input(request: TransformRequest) -> None:
 
 
 def _check_capture(request: TransformRequest) -> None:
-    capture = request.data_capture_config
-    if capture is not None and capture.generate_inference_id:
-        raise invalid("DataCaptureConfig: GenerateInferenceId is not supported here. Leave it out.")
+    if not request.inference_ids:
+        return
+    accept = request.transform_output.accept
+    if kind_of(accept) is None:
+        raise invalid(
+            f"DataCaptureConfig: GenerateInferenceId with Accept {accept!r}: an id can be "
+            "appended to text/csv, application/json or application/jsonlines only. Set "
+            "TransformOutput.Accept to one of these."
+        )
+    if request.max_payload_mb == 0:
+        raise invalid(
+            "DataCaptureConfig: GenerateInferenceId with MaxPayloadInMB 0, which streams whole "
+            "objects: their records are not known. Set MaxPayloadInMB."
+        )
 
 
 def _check_joint(concurrent: int, payload_mb: int) -> None:

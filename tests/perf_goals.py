@@ -86,7 +86,8 @@ import resource, sys
 from pathlib import Path
 import psutil
 from bench.raw import finish
-from bench.run import read_run, write_json
+from bench.documents import write_json
+from bench.run import read_run
 from reports.summary import summarise
 from tests.make_runs import make_run, records
 

@@ -40,8 +40,8 @@ class Bench:
             0,
             file_location(source),
             file_location(self.output),
-            str(self.folder / "drafts" / "0"),
             CallOrder(self.url, **(call or {})),
+            str(self.folder / "drafts" / "0"),
             **{"split": "Line", "limit_bytes": 20, **more},
         )
         return transform_object(order)
@@ -256,7 +256,6 @@ def test_an_input_that_is_gone_fails_the_object(bench: Bench) -> None:
         0,
         file_location(bench.folder / "gone"),
         file_location(bench.output),
-        str(bench.folder / "draft"),
         CallOrder(bench.url),
     )
     assert transform_object(order).reason.startswith("InternalServerError: gone cannot be read")

@@ -19,7 +19,7 @@ NOUNS = {
         *("errors", "arrivals", "workload", "target", "record"),
         *("deployment", "plan", "events", "run", "clock", "process", "config", "capacity"),
         *("loops", "payload", "stock", "bodies", "clients", "units"),
-        "scaling",
+        *("scaling", "documents"),
     )
 }
 """What a room may import of bench; the bare package, for the version, goes without saying."""

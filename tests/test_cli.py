@@ -114,6 +114,13 @@ def test_bad_input_is_named_with_the_remedy(
     assert words in refused(*arguments)
 
 
+def test_a_dataset_without_a_record_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    """``--payload`` may name a dataset where the traffic is one."""
+    (tmp_path / "rows.jsonl").touch()
+    said = refused("run", "offline", "--payload", str(tmp_path / "rows.jsonl"))
+    assert "rows.jsonl has no record to send" in said
+
+
 def test_malformed_toml_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
     """The file and the line are in the message."""
     (tmp_path / "bad.toml").write_text("name = \n")

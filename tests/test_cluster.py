@@ -1,6 +1,8 @@
 """Batch jobs whose agents run in a dask cluster."""
 
 import contextlib
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,70 +11,111 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench.deployment import Deployment
 from bench.errors import ConfigError
 from bench.target import Batch
 from servers.cluster import cluster_executor
+from tests.serving import eventually
 from tests.transforming import deployment, transforming, write_model
 
 pytest.importorskip("distributed", reason="the extra weighbridge[dask] is not installed")
 
 pytestmark = pytest.mark.slow
 
-CLUSTER = """
+ROOT = Path(__file__).parent.parent
+
+GUARD = """
 import sys
-from distributed import LocalCluster
-if __name__ == "__main__":
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(host="127.0.0.1", **options) as cluster:
-        print(cluster.scheduler_address, flush=True)
-        sys.stdin.read()
+
+def guard(event, arguments):
+    if event in ("open", "os.mkdir", "os.rename") and "{forbidden}" in str(arguments[0]):
+        raise PermissionError(f"another machine has no {{arguments[0]}}")
+
+sys.addaudithook(guard)
 """
+"""Takes a folder away from a worker, as if it ran on another machine."""
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """The scheduler's address of two workers in processes of their own."""
-    program = folder / "cluster.py"
-    program.write_text(CLUSTER)
-    process = subprocess.Popen(
-        [sys.executable, str(program)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=folder,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.stdin.close()
-        process.wait(20)
-        process.stdout.close()
-
-
-def test_two_workers_of_a_cluster_do_a_job(tmp_path: Path) -> None:
-    """The same outputs come from another executor."""
-    with cluster(tmp_path) as address:
-        config = deployment(write_model(tmp_path / "model"), tmp_path, max_restarts=10)
-        target = config.endpoints[0].target
-        assert isinstance(target, Batch)
-        endpoint = msgspec.structs.replace(
-            config.endpoints[0], target=msgspec.structs.replace(target, cluster=address)
+def started(module: str, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One of dask's programs, at work in a folder of its own, until the block ends."""
+    folder.mkdir()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *options],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         )
-        config = msgspec.structs.replace(config, endpoints=[endpoint])
-        with transforming(config, tmp_path) as site:
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, forbidden: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The scheduler's address, and one of two workers, without the folder ``forbidden``."""
+    file, guard = folder / "scheduler.json", folder / "guard.py"
+    guard.write_text(GUARD.format(forbidden=forbidden))
+    where = ("--scheduler-file", str(file))
+    alone = ("--no-nanny", "--nthreads", "1", "--preload", str(guard), "--host", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        options = (*where, "--host", "127.0.0.1", "--port", "0")
+        stack.enter_context(started("dask_scheduler", folder / "scheduler", *options))
+        eventually(file.exists, "dask's scheduler is up", within_s=60)
+        for name in ("one", "two"):
+            worker = stack.enter_context(started("dask_worker", folder / name, *where, *alone))
+        yield json.loads(file.read_text())["address"], worker
+
+
+def on_cluster(config: Deployment, address: str) -> Deployment:
+    """The deployment with its jobs' agents in the cluster, and its objects in the store."""
+    (endpoint,) = config.endpoints
+    assert isinstance(endpoint.target, Batch)
+    target = msgspec.structs.replace(endpoint.target, cluster=address)
+    endpoint = msgspec.structs.replace(endpoint, target=target)
+    return msgspec.structs.replace(config, endpoints=[endpoint], buckets=None)
+
+
+def test_workers_that_share_only_an_address_do_a_job(tmp_path: Path) -> None:
+    """They see the store and the containers alone; when one is killed, the other does it all."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with cluster(tmp_path, home) as (address, worker):
+        config = on_cluster(deployment(write_model(home / "model"), home), address)
+        with transforming(config, home) as site:
+            s3 = site.client("s3", "/s3")
+            s3.create_bucket(Bucket="data")
             for number in range(6):
-                site.put(f"data/job/in/{number}", b"slow %d\n" % number * 20)
+                s3.put_object(Bucket="data", Key=f"job/in/{number}", Body=b"slow %d\n" % number * 9)
             resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
-            described = site.run("job", TransformResources=resources, BatchStrategy="SingleRecord")
+            strategy = {"BatchStrategy": "SingleRecord"}
+            site.run("job", wait=False, TransformResources=resources, **strategy)
+            listed = {"Bucket": "data", "Prefix": "job/out"}
+            eventually(lambda: s3.list_objects_v2(**listed)["KeyCount"] > 0, "the first output")
+            worker.kill()
+            site.wait("job")
+            described = site.client().describe_transform_job(TransformJobName="job")
             assert described["TransformJobStatus"] == "Completed", described
-            expected = {f"{n}.out": b"[slow %d]\n" % n * 20 for n in range(6)}
-            assert site.outputs("data/job/out") == expected
+            for number in range(6):
+                found = s3.get_object(Bucket="data", Key=f"job/out/{number}.out")["Body"].read()
+                assert found == b"[slow %d]\n" % number * 9
+
+
+def test_workers_are_told_an_address(tmp_path: Path) -> None:
+    """Where the server listens everywhere, they could not know how to reach it."""
+    config = on_cluster(deployment(write_model(tmp_path / "model"), tmp_path), "tcp://127.0.0.1:9")
+    with (
+        pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0"),
+        transforming(msgspec.structs.replace(config, host="0.0.0.0"), tmp_path),
+    ):
+        pass
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:
     """With what would start one."""
     with pytest.raises(ConfigError, match="dask scheduler"):
-        cluster_executor("tcp://127.0.0.1:9")
+        cluster_executor("tcp://127.0.0.1:9", timeout_s=0.2)

@@ -9,6 +9,7 @@ from bench.config import Experiment, read_experiment, scenario_path
 from bench.errors import USAGE, ConfigError
 from bench.settings import settings
 from bench.target import Serverless
+from bench.together import Together
 
 SCENARIOS = Path(scenarios.__file__).parent
 
@@ -103,6 +104,20 @@ def test_a_wrong_setting_is_named(small: Path, change: str, message: str) -> Non
     with pytest.raises(ConfigError, match=message) as caught:
         read(small, change, "duration_s=60") if "duration" not in change else read(small, change)
     assert caught.value.exit_code == USAGE
+
+
+def test_a_dataset_of_ones_own_is_all_of_its_records(tmp_path: Path) -> None:
+    """Each once, unless the number is given; the scenario's own number is for the samples."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("[1]\n[2]\n\n[3]\n")
+    offline = scenario_path("offline", SCENARIOS)
+    counts = []
+    mine = f"payload.records={rows}"
+    for changes in ([], [mine], [mine, "arrivals.records=7"]):
+        arrivals = read_experiment(offline, changes, SCENARIOS).workload.arrivals
+        assert isinstance(arrivals, Together)
+        counts.append(arrivals.records)
+    assert counts == [20_000, 3, 7]
 
 
 def test_malformed_toml_is_named_with_its_line(tmp_path: Path) -> None:

@@ -97,13 +97,20 @@ def test_requests_are_answered_by_the_next_job(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_one_job(tmp_path: Path) -> None:
-    """Its records are due at once, and done at once."""
+    """Its records are due at once, and done at once; the use of each instance is kept."""
     arrivals = Together(records=500)
     workload = msgspec.structs.replace(WORKLOAD, arrivals=arrivals, duration_s=1.0)
-    requests = run(tmp_path, workload, Batch(every_s=0, instance_count=2)).requests()
+    target = Batch(every_s=0, instance_count=2, strategy="SingleRecord")
+    measured = run(tmp_path, workload, target)
+    requests, metrics = measured.requests(), measured.metrics()
     assert len(requests) == 500
     assert requests["done_s"].nunique() == 1
     assert (requests["status"] == 200).all()
+    assert set(metrics["endpoint"]) == {"job-1"}
+    for name in ("CPUUtilization", "MemoryUtilization"):
+        rows = metrics[metrics["metric"] == name]
+        assert (set(rows["variant"]), set(rows["unit"])) == ({"job-1-1", "job-1-2"}, {"Percent"})
+        assert (rows["max"] > 0).all()
 
 
 def test_a_failed_object_fails_its_requests(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Filters and join around a model."""
 
+import uuid
+from dataclasses import replace
+
+import orjson
 import pytest
 
-from servers.joining import Kind, Processing, kind_of
+from servers.joining import Kind, Processing, Stamp, kind_of
 from servers.jsonpath import compiled
 from servers.splitting import BadObject, MiniBatch
 
@@ -58,6 +62,29 @@ def test_a_whole_json_document_is_one_record() -> None:
     batch = MiniBatch(b'{\n "x": 1\n}\n', 1, 0)
     whole = processing("json", join=True, by_line=False)
     assert whole.written(batch, b"[\n1]") == b'{"x":1,"SageMakerOutput":[1]}'
+
+
+STAMP = Stamp("1f1d57b1-2e6f-488c-8c30-db4e6d757861", "2022-08-30T00:49:15Z")
+
+
+def test_a_csv_row_ends_with_its_id_and_the_time() -> None:
+    """Two columns more, after the filter, each row with an id of its own."""
+    stamped = replace(processing("csv", join=True, after="$[-1]"), stamp=STAMP)
+    rows = stamped.written(MiniBatch(b"a\nb\n", 2, 5), b"0\n1").decode().splitlines(keepends=True)
+    fields = [row.split(",") for row in rows]
+    assert [each[0] for each in fields] == ["0", "1"]
+    assert all(each[2] == "2022-08-30T00:49:15Z\n" for each in fields)
+    assert len({uuid.UUID(each[1]) for each in fields}) == 2
+    assert stamped.written(MiniBatch(b"b\n", 1, 6), b"1").decode() == rows[1], "made again, equal"
+
+
+def test_a_json_record_gets_its_id_as_a_member() -> None:
+    """Under AWS's reserved names; what is no object becomes one."""
+    stamped = replace(processing("jsonlines"), stamp=STAMP)
+    written = stamped.written(MiniBatch(b"1\n2\n", 2, 0), b'{"output":0}\n7\n')
+    first, second = map(orjson.loads, written.splitlines())
+    assert list(first) == ["output", "SageMakerInferenceId", "SageMakerInferenceTime"]
+    assert list(second) == ["SageMakerOutput", "SageMakerInferenceId", "SageMakerInferenceTime"]
 
 
 def test_an_output_filter_works_without_a_join() -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.documents import write_json
 from bench.errors import ConfigError
 from bench.raw import CHUNK, Tail, finish, load_start_s, read_events
 from bench.record import RECORD
-from bench.run import SAMPLE_COLUMNS, SCHEMA_VERSION, read_run, write_json
+from bench.run import SAMPLE_COLUMNS, SCHEMA_VERSION, read_run
 
 
 def record(seq: int, due_s: float, sent_s: float, done_s: float) -> bytes:

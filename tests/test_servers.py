@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,14 @@ MakeModel = Callable[[str], Path]
 def deployed(model: Path, **targets: Realtime | Serverless) -> Deployment:
     endpoints = [Endpoint(name, target, str(model)) for name, target in targets.items()]
     return Deployment(endpoints, events=str(model.parent / "events.jsonl"))
+
+
+def test_the_process_starts_without_what_only_tables_need() -> None:
+    """pandas alone takes as long to import as all the rest; models bring their own libraries."""
+    heavy = "{'pandas', 'numpy', 'torch', 'scipy'} & set(sys.modules)"
+    program = f"import sys, servers.__main__; sys.exit(str(found) if (found := {heavy}) else 0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def ask(server: Serving, endpoint: str, value: Any) -> Any:

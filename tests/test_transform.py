@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import urllib.request
+import uuid
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transforming]:
     config = deployment(write_model(folder / "model"), folder, max_restarts=1)
     with transforming(config, folder) as running:
         yield running
+
+
+def metrics(site: Transforming) -> str:
+    with urllib.request.urlopen(f"{site.server.address}/metrics", timeout=10) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def test_every_object_gets_an_output(site: Transforming) -> None:
@@ -121,11 +129,13 @@ def test_no_objects_fail_the_job(site: Transforming) -> None:
 
 
 def test_a_stopped_job_keeps_no_output(site: Transforming) -> None:
-    """Not even that of objects that were finished."""
+    """Not even that of objects that were finished. Until then ``/metrics`` shows what it uses."""
     site.put("data/halt/in/0", b"quick\n")
     site.put("data/halt/in/1", b"slow\n" * 2000)
     site.run("halt", wait=False, BatchStrategy="SingleRecord")
     eventually(lambda: set(site.outputs("data/halt/out")) == {"0.out"}, "the first output")
+    shown = 'sagemaker_cpu_utilization{endpoint_name="halt",variant_name="halt-1"}'
+    eventually(lambda: shown in metrics(site), "its use of the CPU")
     client = site.client()
     client.stop_transform_job(TransformJobName="halt")
     site.wait("halt")
@@ -145,6 +155,25 @@ def test_captured_data_is_listed_in_manifests(site: Transforming) -> None:
     keys = {name.split("/")[0]: json.loads(content) for name, content in found.items()}
     assert keys["input"] == [{"prefix": "s3://data/"}, "capture/in/x"]
     assert keys["output"] == [{"prefix": "s3://data/"}, "capture/out/x.out"]
+
+
+def test_each_captured_record_can_have_an_id(site: Transforming) -> None:
+    """GenerateInferenceId: a column more with an id, one with the job's start, in the output."""
+    site.put("data/ids/in/x.csv", b"1\n2\n")
+    site.put("data/ids/in/y.csv", b"1\n")
+    described = site.run(
+        "ids",
+        input={"ContentType": "text/csv"},
+        output={"Accept": "text/csv"},
+        DataCaptureConfig={"DestinationS3Uri": "s3://data/noted", "GenerateInferenceId": True},
+    )
+    assert described["TransformJobStatus"] == "Completed"
+    found = site.outputs("data/ids/out")
+    rows = [row.split(",") for name in sorted(found) for row in found[name].decode().splitlines()]
+    assert [row[0] for row in rows] == ["[1]", "[2]", "[1]"]
+    assert len({uuid.UUID(row[1]) for row in rows}) == 3
+    began = described["TransformStartTime"].astimezone(UTC)
+    assert {row[2] for row in rows} == {f"{began:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 def test_jobs_are_listed_as_asked(site: Transforming) -> None:
@@ -202,6 +231,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         },
         "ValidationException",
         "must begin with",
+    ),
+    (
+        {
+            "DataCaptureConfig": {
+                "DestinationS3Uri": "s3://data/noted",
+                "GenerateInferenceId": True,
+            },
+            "output": {"Accept": "image/png"},
+        },
+        "ValidationException",
+        "Accept 'image/png'",
     ),
     ({"Environment": {f"K{n}": "v" for n in range(17)}}, "ValidationException", "Environment"),
     (

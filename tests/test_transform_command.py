@@ -3,29 +3,31 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bench.cli import cli
 from bench.commands.transform import progress_line
-from tests.test_cli import weighbridge
+from bench.errors import FAILED, PASSED
 from tests.transforming import write_model
 
 
 @pytest.mark.slow
-def test_a_folder_is_transformed(tmp_path: Path) -> None:
+def test_a_folder_is_transformed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file gets an output; one that fails says why, and fails the command."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_text("1\n2\n")
     (tmp_path / "in" / "b").write_text("refuse\n")
     model = write_model(tmp_path / "model")
     options = ["--out", "out", "--model", str(model), "--name", "mine"]
-    done = weighbridge("transform", "in", *options, folder=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "mine: Failed" in done.stdout
+    done = CliRunner().invoke(cli, ["transform", "in", *options])
+    assert (done.exit_code, "mine: Failed" in done.output) == (FAILED, True), done.output
     assert (tmp_path / "out" / "a.out").read_text() == "[1]\n[2]\n"
     assert not (tmp_path / "out" / "b.out").exists()
     log = tmp_path / "runs" / "transform" / "jobs" / "mine" / "job.log"
     assert "the model refuses it" in log.read_text()
-    one = weighbridge("transform", "in/a", *options[:-1], "other", folder=tmp_path)
-    assert (one.returncode, "other: Completed" in one.stdout) == (0, True), one.stderr
+    one = CliRunner().invoke(cli, ["transform", "in/a", *options[:-1], "other"])
+    assert (one.exit_code, "other: Completed" in one.output) == (PASSED, True), one.output
 
 
 def test_progress_is_one_line() -> None:

@@ -7,8 +7,8 @@ import msgspec
 from rich.table import Table
 
 from bench.commands.common import PATH, plain_console, prices_from
+from bench.documents import write_json
 from bench.errors import ConfigError
-from bench.run import write_json
 from bench.session import finished_runs
 
 MOST_RUNS = 40

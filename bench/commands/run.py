@@ -1,5 +1,6 @@
 """``weighbridge run``: measure each option and write the report."""
 
+import json
 import shlex
 import signal
 import sys
@@ -35,6 +36,7 @@ from bench.config import Experiment, read_experiment, scenario_path
 from bench.errors import INTERRUPTED, PASSED, ConfigError
 from bench.loops import Closed, Users
 from bench.measure import check_disk
+from bench.payload import CONTENT_TYPES
 from bench.progress import Progress
 from bench.replay import Replay
 from bench.session import (
@@ -48,6 +50,7 @@ from bench.session import (
 )
 from bench.sweep import parse_sweep
 from bench.target import TARGETS
+from bench.together import Together
 from bench.workload import Workload
 
 
@@ -99,7 +102,8 @@ class RunOptions:
 @click.option(
     "--payload",
     type=PATH,
-    help="A file or folder of request bodies. Default: the samples that the model brings.",
+    help="A file or folder of request bodies, or for offline a dataset. Default: the samples that "
+    "the model brings.",
 )
 @click.option(
     "--trace",
@@ -158,6 +162,7 @@ def run(**given: Any) -> None:
     model = ready_model(options.model, console)
     settings = experiment.workload.payload
     payload = options.payload or (Path(settings.path) if settings.path else None)
+    payload = None if settings.records else payload
     # Nothing is needed of the model's samples where something else is sent.
     elsewhere = payload or settings.records or isinstance(experiment.workload.arrivals, Users)
     samples = [] if elsewhere else samples_of(model)
@@ -194,7 +199,12 @@ def _read(options: RunOptions, more: list[str]) -> Experiment:
     """What the options ask for, with more settings."""
     path = scenario_path(options.scenario, SCENARIOS)
     changes = [*options.changes, *device_settings(options.device), *more]
-    return read_experiment(path, changes, SCENARIOS, options.trace)
+    experiment = read_experiment(path, changes, SCENARIOS, options.trace)
+    together = isinstance(experiment.workload.arrivals, Together)
+    if together and options.payload and options.payload.suffix.lower() in CONTENT_TYPES:
+        changes.append(f"payload.records={json.dumps(str(options.payload))}")
+        return read_experiment(path, changes, SCENARIOS, options.trace)
+    return experiment
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from bench.config import Experiment
+from bench.documents import write_json
 from bench.errors import FAILED, INVALID, PASSED, ConfigError
 from bench.measure import Order, Watcher, measure
-from bench.run import write_json
 from bench.session import Session
 from bench.sweep import Sweep, sweep_runs, write_sweep
 from bench.target import Peer
