@@ -35,6 +35,8 @@ class AsyncFront:
         self._endpoints = endpoints
         self._store = store
         self._rest = rest
+        self.direct: object = getattr(rest, "direct", {})
+        """What the rest answers without an application (`servers.http_connection`)."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange."""

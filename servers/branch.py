@@ -1,10 +1,11 @@
 """A variant that runs: its share of the requests, its instances, its metrics."""
 
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from servers.autoscaler import Autoscaler
 from servers.endpoint import no_answer
@@ -17,8 +18,7 @@ from servers.wire import ApiError
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Turn(Generic[T]):
+class Turn(Struct, Generic[T], frozen=True):
     """What an instance gave. Its place is to be given back to the replicas."""
 
     slot: Slot
@@ -55,24 +55,9 @@ class Branch:
             self.autoscaler.close()
         await self.replicas.close(reason)
 
-    @contextlib.contextmanager
-    def metered(self, began_s: float) -> Iterator[Outcome]:
-        """Real work for one request, written into the metrics."""
-        self.book.begin(self.timers.now(), self.replicas.in_service)
-        if self.autoscaler is not None:
-            self.autoscaler.wake()
-        outcome = Outcome(began_s)
-        asked = time.perf_counter()
-        try:
-            with self.timers.working():
-                yield outcome
-        except ApiError as error:
-            status = error.fields.get("OriginalStatusCode")
-            if status is not None:
-                outcome.status, outcome.model_s = status, time.perf_counter() - asked
-            raise
-        finally:
-            self.book.end(self.timers.now(), outcome)
+    def metered(self, began_s: float) -> "_Metered":
+        """Real work for one request, written into the metrics; `with` gives its `Outcome`."""
+        return _Metered(self, began_s)
 
     async def ask(
         self, endpoint: str, home: str | None, question: Callable[[Replica], Awaitable[T]]
@@ -99,3 +84,33 @@ class Branch:
             except BaseException:
                 self.replicas.give_back(slot)
                 raise
+
+
+class _Metered:
+    """What @contextmanager would give, at a third of its cost: it is on every request's path."""
+
+    __slots__ = ("_asked_s", "_branch", "_outcome", "_working")
+
+    def __init__(self, branch: Branch, began_s: float) -> None:
+        self._branch = branch
+        self._outcome = Outcome(began_s)
+        self._asked_s = 0.0
+        self._working = branch.timers.working()
+
+    def __enter__(self) -> Outcome:
+        branch = self._branch
+        branch.book.begin(branch.timers.now(), branch.replicas.in_service)
+        if branch.autoscaler is not None:
+            branch.autoscaler.wake()
+        self._asked_s = time.perf_counter()
+        self._working.__enter__()
+        return self._outcome
+
+    def __exit__(self, *raised: object) -> None:
+        self._working.__exit__(*raised)
+        error, outcome = raised[1], self._outcome
+        if isinstance(error, ApiError):
+            status = error.fields.get("OriginalStatusCode")
+            if status is not None:
+                outcome.status, outcome.model_s = status, time.perf_counter() - self._asked_s
+        self._branch.book.end(self._branch.timers.now(), outcome)

@@ -7,10 +7,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
 from typing import cast
 
 import httptools
+from msgspec import Struct
 
 from servers.wire import Answer
 
@@ -20,6 +20,8 @@ IDLE_S = 1.5
 MAX_HEADER_BYTES = 64 * 1024
 MAX_UNREAD_BYTES = 2**20
 """A streamed answer is read no faster than its reader takes it, beyond this."""
+
+KNOWN_HEADS = 64
 
 SMALL_BYTES = 64 * 1024
 """Up to this size head and body leave in one write."""
@@ -37,13 +39,12 @@ class Broken(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Struct, frozen=True):
     """One request."""
 
     method: str
     path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
 
 
@@ -57,6 +58,8 @@ class Channel:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._closed = False
+        self._heads: dict[tuple[object, ...], bytes] = {}
+        """Requests without their length, which are much alike."""
 
     async def ask(self, call: Call, limit: int, timeout_s: float) -> Answer:
         """The whole answer, cut off at one byte more than ``limit``.
@@ -75,7 +78,8 @@ class Channel:
         finally:
             timer.cancel()
         self.release(connection)
-        body = b"".join(exchange.chunks) if len(exchange.chunks) != 1 else exchange.chunks[0]
+        chunks = exchange.chunks
+        body = b"".join(chunks) if len(chunks) != 1 else chunks[0]
         return Answer(exchange.status, body[: limit + 1], exchange.headers)
 
     async def open(self, call: Call, timeout_s: float) -> "Stream":
@@ -129,19 +133,25 @@ class Channel:
         self._idle.append(connection)
 
     def _request(self, call: Call) -> list[bytes]:
-        lines = [
-            f"{call.method} {call.path} HTTP/1.1",
-            f"host: {self._host}:{self._port}",
-            f"content-length: {len(call.body)}",
-        ]
+        known = (call.method, call.path, *call.headers.items())
+        begin = self._heads.get(known)
+        if begin is None:
+            begin = self._head(call)
+            if len(self._heads) >= KNOWN_HEADS:
+                self._heads.clear()
+            self._heads[known] = begin
+        head = b"%bcontent-length: %d\r\n\r\n" % (begin, len(call.body))
+        if len(call.body) <= SMALL_BYTES:
+            return [head + call.body]
+        return [head, call.body]
+
+    def _head(self, call: Call) -> bytes:
+        lines = [f"{call.method} {call.path} HTTP/1.1", f"host: {self._host}:{self._port}"]
         for name, value in call.headers.items():
             if not value.isprintable():
                 raise ValueError(f"the header {name} has characters that cannot be sent")
             lines.append(f"{name}: {value}")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-        if len(call.body) <= SMALL_BYTES:
-            return [head + call.body]
-        return [head, call.body]
+        return ("\r\n".join(lines) + "\r\n").encode("latin-1", "replace")
 
 
 class Stream:

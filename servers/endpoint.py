@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from msgspec import Struct
+
 from bench.events import EventLog
 from servers.instance import Instance, InstanceLost, InvocationTimeout, Startup
 from servers.profile import Profile
@@ -15,8 +17,7 @@ from servers.timers import Timers
 from servers.wire import TIMED_OUT, VARIANT, Answer, ApiError, model_error
 
 
-@dataclass(frozen=True)
-class Invocation:
+class Invocation(Struct, frozen=True):
     """A request as it came: body, headers with lower-case names, the id given to it."""
 
     body: bytes
@@ -48,8 +49,7 @@ class ColdStart:
         return self.placement_s + self.pull_s + self.retry_s
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(Struct, frozen=True):
     """A model's answer, and how it came about."""
 
     answer: Answer

@@ -122,6 +122,10 @@ class Exchange:
         """Let an ASGI application answer, in a task of its own."""
         self._wire.start(self.run(app))
 
+    def begin(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Let a coroutine see to it, in a task of its own, that there will be a `reply`."""
+        self._wire.start(answering)
+
     async def run(self, app: App) -> None:
         """Let an ASGI application answer; what it fails to send becomes a 500, or a broken end."""
         scope = {**self._wire.template, **self.target}

@@ -1,41 +1,37 @@
 """The runtime API over HTTP: ``POST /endpoints/{name}/invocations`` for every endpoint.
 
-A raw ASGI application: the hot path is one function long. ``GET /status`` tells how each stands,
-``GET /metrics`` the same as CloudWatch would, as Prometheus text.
+A raw ASGI application; small requests are answered without it (`servers.direct`). ``GET /status``
+tells how each stands, ``GET /metrics`` the same as CloudWatch would, as Prometheus text.
 """
 
 import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from servers import eventstream, lambda_api
 from servers.control import MAX_BODY_BYTES, Control
+from servers.direct import Direct, Room, worded
 from servers.endpoint import (
-    ColdStart,
     Endpoint,
     Invocation,
-    Served,
     Streamed,
     StreamEnded,
     StreamingEndpoint,
 )
+from servers.outcome import RETURNED, successful
 from servers.prometheus import CONTENT_TYPE, exposition
 from servers.timers import Timers
 from servers.wire import (
-    CLOSED_SESSION_ID,
-    CUSTOM_ATTRIBUTES,
-    NEW_SESSION_ID,
     STREAM_ACCEPT,
     STREAM_CONTENT_TYPE,
     Answer,
     ApiError,
     check_headers,
     endpoint_not_found,
-    internal_failure,
     new_request_id,
-    unavailable,
     validation_error,
 )
 
@@ -45,35 +41,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
-MAX_HELD_BYTES = 2 * 2**30
-"""Most bytes of request bodies held at once; beyond it ServiceUnavailable."""
-
-RETURNED = (CUSTOM_ATTRIBUTES, NEW_SESSION_ID, CLOSED_SESSION_ID)
-"""Headers of the container that reach the caller."""
-
 _NOT_FOUND = ApiError(404, "UnknownOperationException", "POST /endpoints/{name}/invocations")
-
-
-class _Room:
-    """How much of all requests' bodies is held."""
-
-    held_bytes = 0
-
-
-class _Held:
-    """What @contextmanager would give, at a third of its cost: it is on every request's path."""
-
-    __slots__ = ("_bytes", "_room")
-
-    def __init__(self, room: _Room, held_bytes: int) -> None:
-        self._room = room
-        self._bytes = held_bytes
-
-    def __enter__(self) -> None:
-        self._room.held_bytes += self._bytes
-
-    def __exit__(self, *_: object) -> None:
-        self._room.held_bytes -= self._bytes
 
 
 class Front:
@@ -88,20 +56,17 @@ class Front:
         self._endpoints = endpoints
         self._control = control or Control()
         self._timers = timers
-        self._room = _Room()
+        self._room = Room()
+        self.direct = Direct(endpoints, timers, self._room)
+        """Answers what is small and whole without this application."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange."""
         assert scope["type"] == "http", "the server is run with lifespan and websockets off"
         request_id = new_request_id()
         began_s = self._timers.now()
-        try:
-            answer = await self._route(scope, (receive, send), request_id, began_s)
-        except ApiError as error:
-            answer = error.answer()
-        except Exception:  # the API's answer to a fault of ours is InternalFailure
-            log.exception("request %s failed", request_id)
-            answer = internal_failure().answer()
+        answering = self._route(scope, (receive, send), request_id, began_s)
+        answer = await worded(answering, request_id)
         if answer is not None:
             await _send(send, answer, request_id)
 
@@ -116,7 +81,7 @@ class Front:
                 with self._holding(endpoint, headers):
                     body = await self._body(receive, endpoint, headers, request_id)
                     served = await endpoint.invoke(Invocation(body, headers, request_id, began_s))
-                return _successful(served, self._timers.now() - began_s)
+                return successful(served, self._timers.now() - began_s)
             case ("POST", ["endpoints", name, "invocations-response-stream"]):
                 endpoint, headers = self._endpoint(name), _headers(scope)
                 if not isinstance(endpoint, StreamingEndpoint):
@@ -157,16 +122,12 @@ class Front:
                 served = await function.invoke(Invocation(body, headers, request_id, began_s))
             except ApiError as error:
                 return lambda_api.function_error(error)
-        return _successful(served, self._timers.now() - began_s)
+        return successful(served, self._timers.now() - began_s)
 
-    def _holding(self, endpoint: Endpoint, headers: dict[str, str]) -> "_Held":
-        """Room for the request's body; ServiceUnavailable when there is none."""
+    def _holding(self, endpoint: Endpoint, headers: dict[str, str]) -> AbstractContextManager[None]:
         # A body in chunks may become as large as the limit.
         largest = int(headers.get("content-length", endpoint.payload_max_bytes))
-        held = min(largest, endpoint.payload_max_bytes)
-        if self._room.held_bytes + held > MAX_HELD_BYTES:
-            raise unavailable("Too many large requests are open at once. Try again.")
-        return _Held(self._room, held)
+        return self._room.holding(min(largest, endpoint.payload_max_bytes))
 
     async def _body(
         self, receive: Receive, endpoint: Endpoint, headers: dict[str, str], request_id: str
@@ -193,51 +154,6 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 def _unsupported(name: str) -> ApiError:
     return validation_error(f"Endpoint {name} does not support this kind of invocation.")
-
-
-def _successful(served: Served, total_s: float) -> Answer:
-    headers = {
-        "content-type": served.answer.headers.get("content-type", "application/octet-stream"),
-        "x-amzn-invoked-production-variant": served.variant,
-        "server-timing": _server_timing(served, total_s),
-    }
-    for name in RETURNED:
-        if name in served.answer.headers:
-            headers[name] = served.answer.headers[name]
-    return Answer(200, served.answer.body, headers)
-
-
-def _server_timing(served: Served, total_s: float) -> str:
-    """The parts of the answer's time, in milliseconds (W3C Server-Timing)."""
-    cold = served.cold
-    started_s = cold.modelled_s + cold.wait_s + cold.startup.setup_s if cold else 0.0
-    overhead_s = max(0.0, total_s - served.model_s - started_s)
-    parts = [f"model;dur={served.model_s * 1e3:.3f}", f"overhead;dur={overhead_s * 1e3:.3f}"]
-    if cold:
-        parts += _cold_parts(cold)
-    parts.append(f'instance;desc="{served.instance}"')
-    return ", ".join(parts)
-
-
-def _cold_parts(cold: ColdStart) -> list[str]:
-    """The sums that SageMaker's caller feels, then what is in them, named ``sum.part``."""
-    startup = cold.startup
-    spans = (
-        ("placement", cold.modelled_s, "modelled"),
-        ("wait", cold.wait_s, "for a core of this machine"),
-        ("setup", startup.setup_s, ""),
-        ("placement.machine", cold.placement_s, "modelled"),
-        ("placement.pull", cold.pull_s, "modelled"),
-        ("placement.retry", cold.retry_s, "modelled"),
-        ("setup.process", startup.process_s, ""),
-        ("setup.import", startup.import_s, ""),
-        ("setup.load", startup.load_s, ""),
-        ("setup.warmup", startup.warmup_s, ""),
-    )
-    return [
-        f"{name};dur={value_s * 1e3:.3f}" + (f';desc="{what}"' if what else "")
-        for name, value_s, what in spans
-    ]
 
 
 def _stream_head(streamed: Streamed, total_s: float, request_id: str) -> dict[str, str]:

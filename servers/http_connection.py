@@ -7,8 +7,8 @@ instead of a task.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 import httptools
@@ -23,14 +23,18 @@ MAX_HEAD_BYTES = 64 * 1024
 _DIGITS = 5
 _KNOWN_TARGETS = 256
 
-Direct = Callable[[Exchange], None]
+
+class Direct(Protocol):
+    """Such as a dict."""
+
+    def get(self, target: bytes, /) -> Callable[[Exchange], None] | None: ...
 
 
 class HttpConnection(asyncio.Protocol):
     """What ``uvicorn.Config(http=…)`` takes; the methods named ``on_…`` are called by the parser.
 
-    An application with an attribute ``direct`` names by it the paths to which a POST that says its
-    length, at most SMALL_BYTES, is answered by that call once it is complete.
+    An application with an attribute ``direct`` names by it the call that answers a target, if there
+    is one: a POST that says its length, at most SMALL_BYTES, is answered by it once it is complete.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.template: dict[str, Any] = {}
         self._app = cast(Any, config.loaded_app)
-        self._direct: Mapping[bytes, Direct] = getattr(config.app, "direct", {})
+        self._direct: Direct = getattr(config.app, "direct", {})
         self._keep_alive_s = config.timeout_keep_alive
         self._state = server_state
         self._parser = httptools.HttpRequestParser(self)

@@ -19,7 +19,7 @@ A_SECOND = {MICROSECONDS: 1e6, MILLISECONDS: 1e3}
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-@dataclass
+@dataclass(slots=True)
 class Statistic:
     """A metric's values in one period, as CloudWatch keeps them, and the last one."""
 
@@ -33,8 +33,10 @@ class Statistic:
         """One value more."""
         self.total += value
         self.count += 1
-        self.least = min(self.least, value)
-        self.most = max(self.most, value)
+        if value < self.least:  # min() and max() would be most of its cost
+            self.least = value
+        if value > self.most:
+            self.most = value
         self.last = value
 
     def merged(self, later: "Statistic | None") -> "Statistic":

@@ -65,7 +65,7 @@ class Replicas:
     @property
     def in_service(self) -> int:
         """Instances that take requests."""
-        return sum(slot.in_service and slot.replica.alive for slot in self._slots)
+        return sum([slot.in_service and slot.replica.alive for slot in self._slots])
 
     @property
     def running(self) -> int:

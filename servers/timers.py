@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.clock import Clock
+from bench.clock import Clock, Member
 from bench.events import EventLog
 
 
@@ -20,6 +20,21 @@ class Timer:
 
     def cancel(self) -> None:
         self.callback = None
+
+
+class Working:
+    """What @contextmanager would give, at a third of its cost: it is on every request's path."""
+
+    __slots__ = ("_member",)
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def __enter__(self) -> None:
+        self._member.update(work=1)
+
+    def __exit__(self, *_: object) -> None:
+        self._member.update(work=-1)
 
 
 class Timers:
@@ -104,14 +119,9 @@ class Timers:
         """So many more requests (fewer if negative) wait here for a moment on the clock alone."""
         self._member.update(parked=requests)
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> "Working":
         """Real work: the clock is not turned inside."""
-        self._member.update(work=1)
-        try:
-            yield
-        finally:
-            self._member.update(work=-1)
+        return Working(self._member)
 
     def start(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
         """Run ``work`` beside the caller; it is on the account from this moment to its end."""

@@ -3,8 +3,9 @@
 import json
 import random
 import uuid
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -44,13 +45,12 @@ FORWARDED = (
 """Those that reach the container; SageMaker strips what its API does not define."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What goes back to the caller."""
 
     status: int
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
 
 
 class ApiError(Exception):

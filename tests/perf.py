@@ -33,6 +33,7 @@ from tests.perf_clients import clients
 from tests.perf_engine import exactness
 from tests.perf_front import front
 from tests.perf_goals import goals
+from tests.perf_memory import memory
 from tests.perf_model_server import MODEL_SERVER_PARTS
 from tests.perf_report import report
 from tests.perf_serverless import serverless
@@ -124,6 +125,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "fast-forward": fast_forward,
     "report": report,
     **MODEL_SERVER_PARTS,
+    "memory": memory,
     "serverless": serverless,
     "async": queue,
     "batch": batch,

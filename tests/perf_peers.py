@@ -1,4 +1,6 @@
-"""Other model servers for `tests/perf_model_server.py`, each in an environment made for the run.
+"""Other model servers for `tests/perf_model_server.py`, each in an environment of its own.
+
+The environments are made once, of pinned versions, and kept in ``.cache`` (`make_environments`).
 
 All of them load the same ``code/inference.py`` and take the same body of the V2 protocol.
 """
@@ -11,15 +13,24 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from bench.errors import ConfigError
 from servers.triton.environment import default_environment, ready_environment, variables
 from tests.conftest import CACHE
 from tests.test_model_server import free_port
 
 START_S = 90
+
+PACKAGES = {
+    "LitServe": "litserve==0.2.19",
+    "MLServer": "mlserver==1.7.1",
+    "KServe": "kserve==0.21.0",
+}
 
 COMMON = """
 import os, sys
@@ -97,6 +108,31 @@ with Triton(config=config) as server:
 """
 )
 
+KSERVE = (
+    COMMON
+    + """
+from kserve import InferOutput, InferResponse, Model, ModelServer
+class Served(Model):
+    def __init__(self):
+        super().__init__("model")
+        self.model = inference.model_fn(os.environ["MODEL_DIR"])
+        self.ready = True
+    def predict(self, payload, headers=None, response_headers=None):
+        data = payload.inputs[0].as_numpy()
+        outputs = []
+        result = inference.predict_fn(torch.from_numpy(data.copy()), self.model)
+        for n, a in enumerate(arrays(result)):
+            a = a.reshape(len(data), -1).astype(np.float32)
+            output = InferOutput(name=f"o{n}", shape=list(a.shape), datatype="FP32")
+            output.set_data_from_numpy(a, binary_data=True)
+            outputs.append(output)
+        return InferResponse(response_id="1", model_name="model", infer_outputs=outputs)
+if __name__ == "__main__":
+    port = int(os.environ["PORT"])
+    ModelServer(http_port=port, grpc_port=port + 1, workers=1).start([Served()])
+"""
+)
+
 ML_SETTINGS = (
     '{"debug": false, "host": "127.0.0.1", "http_port": %d, "grpc_port": %d, '
     '"metrics_port": %d, "parallel_workers": 0}'
@@ -113,6 +149,8 @@ class Peer:
 
     url: str
     pid: int
+    grpc_port: int = 0
+    name: str = ""
 
 
 class NotHere(Exception):
@@ -122,7 +160,7 @@ class NotHere(Exception):
 @contextlib.contextmanager
 def litserve(model: Path, folder: Path) -> Iterator[Peer]:
     """LitServe, one worker."""
-    python = _environment(folder, ["litserve"])
+    python = _environment("LitServe")
     script = _written(folder, LITSERVE)
     with _running([str(python), str(script)], model, "/health", core=0) as (port, pid):
         yield Peer(f"http://127.0.0.1:{port}/predict", pid)
@@ -131,7 +169,7 @@ def litserve(model: Path, folder: Path) -> Iterator[Peer]:
 @contextlib.contextmanager
 def mlserver(model: Path, folder: Path) -> Iterator[Peer]:
     """MLServer in one process, with its adaptive batching."""
-    python = _environment(folder, ["mlserver"])
+    python = _environment("MLServer")
     _written(folder, MLSERVER)
     port = free_port()
     (folder / "settings.json").write_text(ML_SETTINGS % (port, free_port(), free_port()))
@@ -144,13 +182,22 @@ def mlserver(model: Path, folder: Path) -> Iterator[Peer]:
 @contextlib.contextmanager
 def pytriton(model: Path, folder: Path) -> Iterator[Peer]:
     """PyTriton: Triton with its own proxy to a Python process."""
-    environment = ready_environment(default_environment(CACHE / "weighbridge"), print)
-    folder.mkdir(parents=True)
+    environment = _triton_environment()
     script = _written(folder, PYTRITON)
     command = [str(environment / "bin" / "python"), str(script)]
     path = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}"}
     with _running(command, model, "/v2/models/model/ready", core=0, more=path) as (port, pid):
-        yield Peer(f"http://127.0.0.1:{port}/v2/models/model/infer", pid)
+        yield Peer(f"http://127.0.0.1:{port}/v2/models/model/infer", pid, port + 1)
+
+
+@contextlib.contextmanager
+def kserve(model: Path, folder: Path) -> Iterator[Peer]:
+    """KServe's own server in one process."""
+    python = _environment("KServe")
+    script = _written(folder, KSERVE)
+    ready = "/v2/models/model/ready"
+    with _running([str(python), str(script)], model, ready, core=0) as (port, pid):
+        yield Peer(f"http://127.0.0.1:{port}/v2/models/model/infer", pid, port + 1)
 
 
 @contextlib.contextmanager
@@ -161,7 +208,7 @@ def triton(model: Path, folder: Path) -> Iterator[Peer]:
     from servers.triton.endpoint import TritonMeans, write_repository
     from servers.triton.environment import server_of
 
-    environment = ready_environment(default_environment(CACHE / "weighbridge"), print)
+    environment = _triton_environment()
     folder.mkdir(parents=True)
     (folder / "model").symlink_to(model)
     signature = read_signature(model)
@@ -177,24 +224,52 @@ def triton(model: Path, folder: Path) -> Iterator[Peer]:
     more = variables(environment)
     ready = "/v2/models/model/ready"
     with _running(command, model, ready, core=0, port=port, more=more) as (_, pid):
-        yield Peer(f"http://127.0.0.1:{port}/v2/models/model/infer", pid)
+        yield Peer(f"http://127.0.0.1:{port}/v2/models/model/infer", pid, grpc)
 
 
-def _environment(folder: Path, packages: list[str]) -> Path:
-    """The Python of a new environment that has ``packages``, and our torch behind them."""
-    made = subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False)
+def make_environments() -> dict[str, str]:
+    """Make those that are missing, side by side: minutes. Why one cannot be had, by its name."""
+    makers: dict[str, Callable[[], Path]] = {name: partial(_environment, name) for name in PACKAGES}
+    failures: dict[str, str] = {}
+
+    def make(name: str) -> None:
+        try:
+            makers[name]()
+        except (NotHere, ConfigError) as reason:
+            failures[name] = str(reason)
+
+    makers["Triton"] = _triton_environment
+    with ThreadPoolExecutor(len(makers)) as pool:
+        list(pool.map(make, makers))
+    return failures
+
+
+def _triton_environment() -> Path:
+    return ready_environment(default_environment(CACHE / "weighbridge"), print)
+
+
+def _environment(name: str) -> Path:
+    """The Python of an environment that has the package, and our torch behind it."""
+    package = PACKAGES[name]
+    folder = CACHE / "weighbridge" / f"peer-{package}"
     python = folder / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", *packages]
+    if (folder / "complete").exists():
+        return python
+    print(f"Making an environment for {name} (once, some minutes) …", flush=True)
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=False)
+    install = [str(python), "-m", "pip", "install", "--quiet", package]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if made.returncode or done.returncode:
         raise NotHere(next(iter(done.stderr.strip().splitlines()[-1:]), "no environment"))
     [site] = folder.glob("lib/python3.*/site-packages")
     ours = {sysconfig.get_paths()["purelib"], *(path for path in sys.path if "-packages" in path)}
     (site / "ours.pth").write_text("".join(f"{path}\n" for path in sorted(ours)))
+    (folder / "complete").touch()
     return python
 
 
 def _written(folder: Path, program: str) -> Path:
+    folder.mkdir(parents=True)
     script = folder / "served.py"
     script.write_text(program)
     return script
@@ -244,3 +319,4 @@ def _answers(url: str) -> bool:
 
 
 PEERS = {"LitServe": litserve, "MLServer": mlserver, "PyTriton": pytriton, "Triton, Python": triton}
+GRPC_PEERS = {"KServe": kserve, "PyTriton": pytriton, "Triton, Python": triton}

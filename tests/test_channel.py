@@ -75,7 +75,7 @@ def test_a_connection_is_kept_and_one_taken_while_another_is_busy() -> None:
         assert script.connections == 1
         assert script.requests[0].splitlines()[0] == b"POST /invocations HTTP/1.1"
         names = [line.split(b":")[0] for line in script.requests[0].splitlines()[1:-2]]
-        assert names == [b"host", b"content-length", b"content-type"]
+        assert names == [b"host", b"content-type", b"content-length"]
         await asyncio.gather(*(channel.ask(POST, 100, 5.0) for _ in range(3)))
         assert script.connections == 3
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import servers.front
+import servers.direct
 from bench.clock import Clock
 from bench.events import EventLog
 from servers.endpoint import Invocation, Served
@@ -75,7 +75,7 @@ def test_bodies_beyond_the_memory_set_aside_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ServiceUnavailable while others hold the memory; afterwards there is room again."""
-    monkeypatch.setattr(servers.front, "MAX_HELD_BYTES", 10)
+    monkeypatch.setattr(servers.direct, "MAX_HELD_BYTES", 10)
 
     async def steps(front: Front, slow: Slow) -> None:
         first = asyncio.create_task(post(front, b"12345678"))
