@@ -29,8 +29,11 @@ from pathlib import Path
 from bench.errors import ConfigError
 from bench.events import EventLog
 
-LEAD_S = 0.02
-"""A jump lands this long before the event, so that processes wake up at their natural pace."""
+LEAD_S = 0.005
+"""A jump lands this long before the event, so that processes wake up as they would without it.
+
+Shorter ones make no request later; each costs a simulated day its number of events times this.
+"""
 
 MEMBERS = 16
 _HEADER = struct.Struct("=dddd")  # monotonic origin, skipped seconds, fast-forward?, load's begin

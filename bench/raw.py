@@ -152,9 +152,13 @@ def _account(
     ended = any(_is_phase(event, "end") for event in events)
     last_s = max([event["at_s"] for event in events] + [0.0])
     duration_s = planned_s if ended else min(planned_s, max(last_s, counts.last_done_s))
-    skips = [event for event in events if event["kind"] == "skip" and event["to_s"] > 0]
-    # A skip may begin just before the load does.
-    skipped_s = sum(event["to_s"] - max(0.0, event["at_s"]) for event in skips)
+    # A skip may begin just before the load does, and the servers' timers turn the clock after it.
+    skips = [
+        (max(0.0, event["at_s"]), min(event["to_s"], duration_s))
+        for event in events
+        if event["kind"] == "skip" and event["to_s"] > 0 and event["at_s"] < duration_s
+    ]
+    skipped_s = sum(to_s - at_s for at_s, to_s in skips)
     checks = [event for event in events if event["kind"] == "selfcheck"]
     check = checks[-1] if checks else None
     if check is not None:

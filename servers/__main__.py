@@ -37,6 +37,7 @@ from servers.instance import InstanceFailed
 from servers.limits import find_limiter
 from servers.local_store import LocalStore
 from servers.premises import Site
+from servers.prompt_server import PromptServer
 from servers.s3_front import S3Front
 from servers.timers import Timers
 
@@ -86,7 +87,7 @@ async def _run(deployment: Deployment) -> None:
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
         if stop.is_set():  # asked between the last start and the server's own handler
-            server.should_exit = True
+            server.end()
         line = {"address": address, "endpoints": built.descriptions}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
@@ -100,7 +101,7 @@ def _spare_collections() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-class _Server(uvicorn.Server):
+class _Server(PromptServer):
     """Ends the open lines of notifications first, which would hold up its end."""
 
     def __init__(self, config: uvicorn.Config, endpoints: list[AsyncEndpoint]) -> None:

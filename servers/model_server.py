@@ -178,6 +178,7 @@ def _serve(app: "App", listeners: list[socket.socket]) -> None:
     import uvicorn
 
     from servers.http_connection import HttpConnection
+    from servers.prompt_server import PromptServer
 
     config = uvicorn.Config(
         app,
@@ -195,7 +196,7 @@ def _serve(app: "App", listeners: list[socket.socket]) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=listeners)
+    PromptServer(config).run(sockets=listeners)
 
 
 def _bound(settings: Settings) -> list[socket.socket]:

@@ -1,7 +1,4 @@
-"""What CloudWatch would show of a variant: its metrics by the minute, and since the start.
-
-Names and units are those of the namespace ``AWS/SageMaker``.
-"""
+"""What CloudWatch would show of a variant: its metrics by the minute, and since the start."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
@@ -68,6 +65,11 @@ class Histogram:
 class Pages:
     """The metrics of one variant. A minute is closed when the next one begins, or by `close`."""
 
+    namespace = "AWS/SageMaker"
+    """Whose names and units they have."""
+    dimensions: tuple[str, ...] = ("EndpointName", "VariantName")
+    """What tells those of the same name apart: the endpoint's name and, if there is a second, the
+    variant's."""
     gauges: Collection[str] = ()
     """Metrics that tell how something stands."""
     endpoint_wide: Collection[str] = ()

@@ -22,11 +22,51 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     meaning: str
 
 
+Figure = Literal[
+    "requests",  # one for each that came
+    "throttled",  # one for each that was refused because too many were open
+    "admitted",  # one for each other
+    "failed",  # of those let in: 1 when the model or its environment failed, else 0
+    "failed_4xx",  # the same by the status that the model's answer had
+    "failed_5xx",
+    "run_s",  # how long the model had the request, also when it failed
+    "model_s",  # how long it had one that it answered
+    "overhead_s",  # the rest of such a request's time, its cold start included
+    "setup_s",  # that cold start
+    "memory_share",  # of its memory size, what an environment holds after its first request
+    "busy",  # requests that are open
+    "busy_share",  # of as many as may be
+    "provisioned_busy",  # of those, the ones in a provisioned environment
+    "provisioned_share",  # of the units
+    "provisioned_taken",  # one for each request that a provisioned environment answers
+    "spilled",  # one for each that came when all of these were at work
+]
+"""What a serverless endpoint counts and measures (`servers.usage`)."""
+
+
+class Metric(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of our figures as CloudWatch shows it."""
+
+    of: Figure
+    unit: str
+
+
+class Cloudwatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """Under which names and in which units an option's figures are published."""
+
+    namespace: str
+    dimensions: list[str]
+    source: str
+    metrics: dict[str, Metric]
+
+
 class Profile(Struct, frozen=True):
     """The values that a mode follows."""
 
     mode: str
     entries: dict[str, Entry]
+    cloudwatch: Cloudwatch | None = None
+    """None where the metrics are not the profile's."""
 
     def __getitem__(self, name: str) -> float:
         """The number called ``name``."""
@@ -53,7 +93,9 @@ class Profile(Struct, frozen=True):
 def read_profile(mode: str) -> Profile:
     """The profile that ships for ``mode``."""
     text = files("servers").joinpath("profiles", f"{mode}.toml").read_text(encoding="utf-8")
-    return Profile(mode, msgspec.toml.decode(text, type=dict[str, Entry]))
+    tables = msgspec.toml.decode(text)
+    shown = msgspec.convert(tables.pop("cloudwatch", None), Cloudwatch | None)
+    return Profile(mode, msgspec.convert(tables, dict[str, Entry]), shown)
 
 
 def profile_for(target: Target) -> Profile:
@@ -65,7 +107,7 @@ def profile_for(target: Target) -> Profile:
     entries = dict(profile.entries)
     for name, value in target.profile.items():
         entries[name] = _replaced(profile, name, value)
-    profile = Profile(profile.mode, entries)
+    profile = msgspec.structs.replace(profile, entries=entries)
     if isinstance(target, Serverless):
         _check_serverless(target, profile)
     if isinstance(target, Async):

@@ -14,8 +14,6 @@ from servers.pages import A_SECOND, BUCKETS_S, Pages
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-LABELS = ("endpoint_name", "variant_name")
-
 
 @runtime_checkable
 class Measured(Protocol):
@@ -35,18 +33,18 @@ class _Collected(Collector):
         self._endpoints = endpoints
 
     def collect(self) -> Iterator[Metric]:
-        keepers: dict[str, list[Pages]] = {}
+        keepers: dict[tuple[str, str], list[Pages]] = {}
         for endpoint in self._endpoints.values():
             for pages in endpoint.books if isinstance(endpoint, Measured) else ():
                 for name in pages.units:
-                    keepers.setdefault(name, []).append(pages)
-        for name, several in keepers.items():
+                    keepers.setdefault((pages.namespace, name), []).append(pages)
+        for (_, name), several in keepers.items():
             yield _family(name, several)
         yield self._instances()
 
     def _instances(self) -> Metric:
         family = GaugeMetricFamily(
-            "sagemaker_instances", "Instances, in any state.", labels=LABELS[:1]
+            "sagemaker_instances", "Instances, in any state.", labels=["endpoint_name"]
         )
         for name, endpoint in self._endpoints.items():
             family.add_metric([name], endpoint.status().get("instances", 0))
@@ -54,24 +52,28 @@ class _Collected(Collector):
 
 
 def _family(name: str, keepers: Sequence[Pages]) -> Metric:
-    unit = keepers[0].units[name]
-    if unit in A_SECOND:
-        return _histogram(name, unit, keepers)
-    if name in keepers[0].gauges:
-        gauge = GaugeMetricFamily(_snake(name), f"CloudWatch's {name}, now.", labels=LABELS)
+    first = keepers[0]
+    if first.units[name] in A_SECOND:
+        return _histogram(name, keepers)
+    family_name, labels = _family_name(name, first), _label_names(first)
+    if name in first.gauges:
+        gauge = GaugeMetricFamily(family_name, f"CloudWatch's {name}, now.", labels=labels)
         for pages in keepers:
             gauge.add_metric(_labels(name, pages), pages.standing(name))
         return gauge
-    family = CounterMetricFamily(_snake(name), f"CloudWatch's {name}, Sum.", labels=LABELS)
+    family = CounterMetricFamily(family_name, f"CloudWatch's {name}, Sum.", labels=labels)
     for pages in keepers:
         family.add_metric(_labels(name, pages), pages.whole(name).total)
     return family
 
 
-def _histogram(name: str, unit: str, keepers: Sequence[Pages]) -> Metric:
+def _histogram(name: str, keepers: Sequence[Pages]) -> Metric:
+    first = keepers[0]
+    unit = first.units[name]
     scale, word = A_SECOND[unit], unit.lower()
     text = f"CloudWatch's {name}, here in {word} too."
-    family = HistogramMetricFamily(f"{_snake(name)}_{word}", text, labels=LABELS)
+    family_name = f"{_family_name(name, first)}_{word}"
+    family = HistogramMetricFamily(family_name, text, labels=_label_names(first))
     bounds = [*(f"{bound * scale:g}" for bound in BUCKETS_S), "+Inf"]
     for pages in keepers:
         histogram = pages.histograms[name]
@@ -84,10 +86,18 @@ def _histogram(name: str, unit: str, keepers: Sequence[Pages]) -> Metric:
 
 
 def _labels(name: str, pages: Pages) -> list[str]:
-    return [pages.endpoint, pages.variant_of(name)]
+    return [pages.endpoint, pages.variant_of(name)][: len(pages.dimensions)]
+
+
+def _label_names(pages: Pages) -> list[str]:
+    return [_snake(dimension) for dimension in pages.dimensions]
+
+
+def _family_name(name: str, pages: Pages) -> str:
+    """``Invocation4XXErrors`` of ``AWS/SageMaker`` is ``sagemaker_invocation_4xx_errors``."""
+    return f"{pages.namespace.removeprefix('AWS/').lower()}_{_snake(name)}"
 
 
 def _snake(name: str) -> str:
-    """``Invocation4XXErrors`` is ``sagemaker_invocation_4xx_errors``."""
     words = re.findall(r"[A-Z][a-z]+|[A-Z]+(?=[A-Z])|\dXX", name)
-    return "sagemaker_" + "_".join(word.lower() for word in words)
+    return "_".join(word.lower() for word in words)

@@ -53,7 +53,8 @@ class ServerlessEndpoint:
         kept = Environments(target, means, instance_names("provisioned"))
         self._provisioned = Provisioned(target.provisioned_concurrency, kept, means)
         self._scaler = Scaler(target, self._provisioned, means)
-        self._usage = Usage(name, means.metrics, means.timers.now)
+        assert means.profile.cloudwatch is not None, "a serverless profile names its metrics"
+        self._usage = Usage(name, means.metrics, means.timers.now, means.profile.cloudwatch)
         self._idle: list[Environment] = []
         self._version = 0
         self._busy = 0
@@ -75,12 +76,13 @@ class ServerlessEndpoint:
         ThrottlingException when ``max_concurrency`` requests are already open, or as many in the
         whole account as it may have.
         """
+        account = self._means.account
+        most = self._means.profile["account_concurrency"]
+        self._usage.add("requests")
+        if self._busy >= self.max_concurrency or account.open >= most:
+            self._usage.add("throttled")
+            raise self._throttled()
         with self._usage.invocation():
-            account = self._means.account
-            most = self._means.profile["account_concurrency"]
-            if self._busy >= self.max_concurrency or account.open >= most:
-                self._usage.throttled()
-                raise self._throttled()
             self._busy += 1
             account.open += 1
             self._usage.concurrency(self._busy, self.max_concurrency)
@@ -90,6 +92,7 @@ class ServerlessEndpoint:
             finally:
                 self._busy -= 1
                 account.open -= 1
+                self._usage.concurrency(self._busy, self.max_concurrency)
 
     async def close(self) -> None:
         """End every idle environment; those at work were waited for by the front end."""
@@ -224,11 +227,13 @@ class ServerlessEndpoint:
         began = time.perf_counter()
         asked_s = self._timers.now()
         environment, cold = await self._environment()
+        run_began = time.perf_counter()
         try:
             answer, model_s = await call_model(
                 self.name, environment.instance, invocation, self.payload_max_bytes
             )
         except ApiError as error:
+            self._usage.add("run_s", time.perf_counter() - run_began)
             self._note_cold(environment, cold, asked_s, None)
             self._after(environment, error)
             raise
@@ -247,13 +252,7 @@ class ServerlessEndpoint:
         units = self._provisioned.units
         environment = self._provisioned.take()
         if units:
-            spilled = environment is None
-            self._usage.add(
-                "ServerlessProvisionedConcurrencySpilloverInvocations"
-                if spilled
-                else "ServerlessProvisionedConcurrencyInvocations",
-                1,
-            )
+            self._usage.add("spilled" if environment is None else "provisioned_taken")
             self._usage.provisioned(self._provisioned.busy, units)
             self._scaler.touched()
         environment = environment or self._take_idle()
@@ -305,7 +304,7 @@ class ServerlessEndpoint:
         if isinstance(environment.instance, Weighed) and environment.instance.alive:
             size_bytes = self._target.memory_mb * 2**20
             resident = environment.instance.resident_bytes()
-            self._usage.add("MemoryUtilization", 100 * resident / size_bytes)
+            self._usage.add("memory_share", resident / size_bytes)
 
     def _after(self, environment: Environment, error: ApiError | None) -> None:
         """Keep the environment for the next request, or end it."""
@@ -318,6 +317,7 @@ class ServerlessEndpoint:
             self._timers.start(end)
         if environment.provisioned:
             self._provisioned.give_back(environment, fit=alive and not lost)
+            self._usage.provisioned(self._provisioned.busy, self._provisioned.units)
             self._scaler.touched()
         elif alive and not lost:
             self._keep(environment)

@@ -125,7 +125,8 @@ class Goal:
 class Table:
     """Goals by name, in the order in which they were first measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int = ROUNDS) -> None:
+        self._rounds = rounds
         self._goals: dict[str, Goal] = {}
         self._notes: dict[str, list[float]] = {}
 
@@ -137,7 +138,7 @@ class Table:
         self._notes.setdefault(name, []).append(value)
 
     def lines(self) -> list[str]:
-        head = f"| goal, medians of {ROUNDS} rounds | limit | found | |"
+        head = f"| goal, medians of {self._rounds} rounds | limit | found | |"
         notes = [f"* {name}: {statistics.median(found):.4g}" for name, found in self._notes.items()]
         goals = [goal.line() for goal in self._goals.values()]
         return [head, "|---|---|---|---|", *goals, "", "Beside them:", "", *notes]
@@ -165,7 +166,7 @@ def goals(folder: Path) -> list[str]:
 
 def _punctuality(table: Table, url: str, folder: Path) -> None:
     for rate_rps in (1000.0, 5000.0):
-        with _before_others():
+        with before_others():
             around = [floor(rate_rps)["lateness p99"]]
             records, check = sent(url, folder, Constant(rate_rps), ENGINE)
             around.append(floor(rate_rps)["lateness p99"])
@@ -239,7 +240,7 @@ def _agreement(table: Table, url: str, folder: Path) -> None:
     the time after each, so its median is 0.2 ms above the server's own where ours is not.
     """
     goal = Goal("p50 off wrk's, closed loop, 5 ms of service", 2, unit="%")
-    with _before_others():
+    with before_others():
         ours_s, theirs = _closed(url, folder, 1)[1], _wrk(url, folder, 1)
     if theirs is not None:
         table.add(goal, abs(ours_s / theirs[1] - 1) * 100)
@@ -248,7 +249,7 @@ def _agreement(table: Table, url: str, folder: Path) -> None:
 
 
 def _closed_loops(table: Table, url: str, folder: Path) -> None:
-    with _before_others():
+    with before_others():
         ours, fast = _closed(url, folder)[0], _fast(url, folder)
         theirs = _wrk(url, folder)
     table.add(Goal("requests a CPU-second, times FastHttpUser's", 8, True, "x"), ours / fast)
@@ -332,7 +333,7 @@ def _server(folder: Path, delay_s: float = 0.005) -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def _before_others() -> Iterator[None]:
+def before_others() -> Iterator[None]:
     """What is started in here does not wait for what else runs on its core, if that is wanted."""
     if "WEIGHBRIDGE_PERF_FIFO" not in os.environ:
         yield

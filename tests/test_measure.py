@@ -1,5 +1,6 @@
 """One measurement from end to end: real servers, real Locust, a run folder."""
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from bench.replay import Replay
 from bench.run import SAMPLE_COLUMNS, Run, read_run
 from bench.target import Realtime, Serverless, Target
 from bench.workload import Objective, Workload
+from reports.summary import summarise
 from tests.serving import ECHO
 
 pytestmark = pytest.mark.slow
@@ -95,6 +97,26 @@ def test_the_cold_requests_are_those_that_the_servers_started_for(skipped: Run) 
     started = {event["instance"] for event in events if event["kind"] == "cold_start"}
     assert set(requests.loc[requests["cold"], "instance"]) == started
     assert 1 < len(started) < len(requests)
+
+
+def test_the_run_tells_the_idle_gap_before_each_request_and_how_it_ended(skipped: Run) -> None:
+    """Enough for the chance of a cold start against the gap: warm within the keep-alive alone."""
+    [keep_s] = [
+        each["value"] for each in skipped.manifest["profile"] if each["name"] == "keep_alive_s"
+    ]
+    done_s: dict[str, float] = {}
+    gaps_s: dict[bool, list[float]] = {True: [], False: []}
+    for row in skipped.requests().sort_values("sent_s").to_dict("records"):
+        last_s = max(done_s.values(), default=-math.inf)
+        since_s = last_s if row["cold"] else done_s[row["instance"]]
+        gaps_s[row["cold"]].append(row["sent_s"] - since_s)
+        done_s[row["instance"]] = row["done_s"]
+    assert 0 < max(gaps_s[False]) <= keep_s
+    # Shorter, or negative, where others were at work: it came beside them.
+    assert sum(gap_s > keep_s for gap_s in gaps_s[True]) > 1
+    ended = {e["instance"]: e["at_s"] for e in skipped.events() if e.get("reason") == "idle"}
+    assert ended
+    assert all(at_s - done_s[name] > keep_s - 0.5 for name, at_s in ended.items())
 
 
 def test_a_cold_latency_is_the_sum_of_its_parts(skipped: Run) -> None:
@@ -200,6 +222,34 @@ def test_a_model_that_cannot_start_leaves_a_failed_run(tmp_path: Path, bodies: l
         measure(order(broken, bodies, SMALL, Realtime()), tmp_path / "run", Watcher())
     with pytest.raises(ConfigError, match=r"ended \(failed\) before any request was recorded"):
         read_run(tmp_path / "run")
+
+
+LARGE = "def model_fn(d): return bytearray(b'x') * (1500 * 2**20)\ndef predict_fn(x, m): return x"
+SLOW = "import time\ndef model_fn(d): time.sleep(30)\ndef predict_fn(x, m): return x"
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (LARGE, "it needs more than its memory size of 1024 MB"),
+        (SLOW, "it did not pass /ping within 1 s"),
+    ],
+)
+def test_a_model_beyond_a_limit_yields_a_report_that_explains_it(
+    tmp_path: Path, bodies: list[Path], program: str, words: str
+) -> None:
+    """Memory, and the time to start (three minutes there, a second here), with the remedy."""
+    (tmp_path / "model" / "code").mkdir(parents=True)
+    (tmp_path / "model" / "code" / "inference.py").write_text(program)
+    (tmp_path / "trace.csv").write_text("timestamp\n0.0\n")
+    load = msgspec.structs.replace(SMALL, arrivals=Replay(str(tmp_path / "trace.csv")))
+    limit = {"startup_timeout_s": 1.0} if program is SLOW else {}
+    target = msgspec.structs.replace(ZERO, profile={"placement_median_s": 0, **limit})
+    heavy = Model("heavy", tmp_path / "model", "0" * 64)
+    run = measure(order(heavy, bodies, load, target), tmp_path / "run", Watcher())
+    assert list(run.requests()["error"]) == ["ModelError"]
+    [said] = [doubt.text for doubt in summarise(run).doubts if words in doubt.text]
+    assert "on AWS as well" in said or "AWS gives up there as well" in said
 
 
 def test_a_server_that_dies_under_load_ends_the_measurement(

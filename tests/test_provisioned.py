@@ -260,6 +260,43 @@ def test_metrics_have_cloudwatchs_names_and_units(tmp_path: Path) -> None:
     live(tmp_path, kept_ready(0), steps)
 
 
+def test_a_functions_metrics_have_lambdas_names_and_units(tmp_path: Path) -> None:
+    """The profile's, not SageMaker's: what is throttled is no invocation; set-up is no duration."""
+    target = Lambda(max_concurrency=2, provisioned_concurrency=1, profile={**FIXED})
+    log = EventLog(tmp_path / DRAFT)
+
+    async def steps(house: House) -> None:
+        answers = await asyncio.gather(*(house.ask(5.0) for _ in range(3)), return_exceptions=True)
+        assert [type(answer) for answer in answers].count(ApiError) == 1
+        with pytest.raises(ApiError):
+            await house.ask(float("nan"))
+        found = house.endpoint.status()["metrics"]
+        assert {name: (each["Unit"], each["Sum"]) for name, each in found.items()} == {
+            "Invocations": ("Count", 3),
+            "Errors": ("Count", 1),
+            "Throttles": ("Count", 1),
+            "Duration": ("Milliseconds", pytest.approx(0, abs=1000)),
+            "ConcurrentExecutions": ("Count", pytest.approx(5)),
+            "ProvisionedConcurrentExecutions": ("Count", pytest.approx(3)),
+            "ProvisionedConcurrencyUtilization": ("Count", pytest.approx(3)),
+            "ProvisionedConcurrencyInvocations": ("Count", 2),
+            "ProvisionedConcurrencySpilloverInvocations": ("Count", 1),
+        }
+        assert found["Duration"]["SampleCount"] == 3
+        assert found["ConcurrentExecutions"]["Maximum"] == 2
+        [pages] = house.endpoint.books
+        assert pages.standing("ConcurrentExecutions") == 0, "they are over"
+
+    live(tmp_path, target, steps, metrics=log)
+    log.close()
+    finish_metrics(tmp_path, 0.0)
+    rows = read_metrics(tmp_path)
+    shown = profile_for(target).cloudwatch
+    assert shown is not None
+    assert set(rows["metric"]) == set(shown.metrics)
+    assert set(rows["variant"]) == {""}
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -72,10 +72,11 @@ def test_times_count_from_the_start_of_the_load(tmp_path: Path) -> None:
 
 
 def test_the_account_tells_real_from_skipped_seconds(tmp_path: Path) -> None:
-    """A skip that begins before the load counts from the load on."""
+    """A skip that begins before the load counts from the load on, and none after its end."""
     skips = [
         {"at_s": 9.5, "kind": "skip", "to_s": 1010.0},
         {"at_s": 1020.0, "kind": "skip", "to_s": 3520.0},
+        {"at_s": 3612.0, "kind": "skip", "to_s": 3900.0},
     ]
     write_events(tmp_path, LOAD, *skips, END, selfcheck())
     (tmp_path / "requests.bin").write_bytes(record(0, 1, 1, 2) + record(1, 2, math.nan, 3))

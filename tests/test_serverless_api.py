@@ -45,6 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
             Serverless(memory_mb=1024, max_concurrency=4, provisioned_concurrency=1, profile=NOW),
             "echo",
         ),
+        "peak": (Serverless(memory_mb=1024, max_concurrency=4, profile=NOW), "echo"),
         "function": (Lambda(memory_mb=512, profile=NOW), "echo"),
         "single-function": (Lambda(memory_mb=512, max_concurrency=1, profile=NOW), "echo"),
     }
@@ -186,7 +187,7 @@ def test_an_update_takes_the_concurrency_of_the_new_configuration(server: Servin
 
 
 def test_metrics_are_exposed_with_cloudwatchs_names(server: Serving) -> None:
-    """As Prometheus text, beside those of the other options."""
+    """As Prometheus text, beside those of the other options, and functions' with AWS Lambda's."""
     ask(server, "plain", 1)
     with urllib.request.urlopen(f"{server.address}/metrics") as answer:
         families = {
@@ -202,6 +203,11 @@ def test_metrics_are_exposed_with_cloudwatchs_names(server: Serving) -> None:
         assert "plain" in {sample.labels["endpoint_name"] for sample in families[name].samples}
     kinds = {name: family.type for name, family in families.items()}
     assert kinds["sagemaker_serverless_provisioned_concurrency_utilization"] == "gauge"
+    for name in ("lambda_invocations", "lambda_errors", "lambda_duration_milliseconds"):
+        labels = [sample.labels for sample in families[name].samples]
+        assert {each["function_name"] for each in labels} == {"function", "single-function"}
+        assert not any("variant_name" in each for each in labels)
+    assert kinds["lambda_concurrent_executions"] == "gauge"
 
 
 def test_the_provisioned_environment_answers_warm_from_the_first_request(server: Serving) -> None:
@@ -209,6 +215,29 @@ def test_the_provisioned_environment_answers_warm_from_the_first_request(server:
     eventually(lambda: "setup" not in _timing(ask(server, "ready", 1)), "a warm answer")
     found = metrics(server, "ready")
     assert found["ServerlessProvisionedConcurrencyInvocations"]["Sum"] >= 1
+
+
+def test_at_the_provisioned_peak_nobody_is_cold_and_above_it_the_spill_over_is(
+    server: Serving,
+) -> None:
+    """Real environments: two ready for two at once, and of three at once exactly one is cold."""
+    control(server).update_endpoint_weights_and_capacities(
+        EndpointName="peak",
+        DesiredWeightsAndCapacities=[
+            {"VariantName": "AllTraffic", "ServerlessUpdateConfig": {"ProvisionedConcurrency": 2}}
+        ],
+    )
+    eventually(lambda: server.status()["peak"]["instances"] == 2, "two environments")
+
+    def cold(requests: int) -> int:
+        with concurrent.futures.ThreadPoolExecutor(requests) as pool:
+            calls = [pool.submit(ask, server, "peak", {"sleep_s": 1}) for _ in range(requests)]
+        return sum("setup" in _timing(call.result()) for call in calls)
+
+    assert (cold(2), cold(3)) == (0, 1)
+    found = metrics(server, "peak")
+    assert found["ServerlessProvisionedConcurrencySpilloverInvocations"]["Sum"] == 1
+    assert found["ServerlessProvisionedConcurrencyInvocations"]["Sum"] == 4
 
 
 def test_a_lambda_function_has_its_own_limits(server: Serving) -> None:
