@@ -5,7 +5,7 @@ Functions of AWS Lambda, batch models and servers that are not ours are no endpo
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
@@ -82,6 +82,8 @@ class Standing:
     modified_s: float
     updating: bool = False
     failure: str = ""
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    """What is to be done when the update has ended."""
 
     @property
     def name(self) -> str:
@@ -121,6 +123,14 @@ class EndpointOperations:
         if standing.updating:
             raise invalid(f'Cannot update in-progress endpoint "{arn("endpoint", name)}".')
         return standing.endpoint
+
+    def after_update(self, name: str, act: Callable[[], None]) -> None:
+        """Call ``act`` now or, while the endpoint is being updated, when that has ended."""
+        standing = self._named(name)
+        if standing.updating:
+            standing.waiting.append(act)
+        else:
+            act()
 
     async def _describe(self, body: Document) -> Document:
         standing = self._named(text_of(body, "EndpointName"))
@@ -168,6 +178,9 @@ class EndpointOperations:
             standing.failure = failure[:1024]
             if not failure:
                 standing.config = config.name
+            waiting, standing.waiting = standing.waiting, []
+            for act in waiting:
+                act()
 
         standing.updating = True
         try:

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from bench.scaling import TargetTracking
 from bench.target import ProvisionedScaling
 from servers.branch import Branch
@@ -19,7 +21,8 @@ from servers.layout import MAX_INSTANCES, Blueprint
 from servers.metrics import Book, Outcome
 from servers.rollout import Rollout, planned
 from servers.routing import choose_weighted, shadow_share
-from servers.scaling_operations import INSTANCES
+from servers.scalable import INSTANCES
+from servers.scaling import Bounds
 from servers.sessions import NEW_SESSION, Sessions
 from servers.wire import (
     SESSION_ID,
@@ -206,20 +209,42 @@ class RealtimeEndpoint:
     def follow(self, variant: str, policy: TargetTracking | ProvisionedScaling | None) -> None:
         """Let the variant's instances follow ``policy`` from now on, or nothing."""
         assert not isinstance(policy, ProvisionedScaling), "that is for environments"
-        branch = next((each for each in self.branches if each.name == variant), None)
-        if branch is None:
-            raise self._no_variant(variant)
-        if policy is not None and policy.max_count > MAX_INSTANCES:
-            raise validation_error(f"MaxCapacity is {policy.max_count}: at most {MAX_INSTANCES}.")
+        branch = self._production(variant, policy.max_count if policy else 1)
         self._blueprint.scalings[variant] = policy
         if branch.autoscaler is not None:
             branch.autoscaler.close()
         branch.autoscaler = self._blueprint.autoscaler(variant, branch.replicas)
-        if policy is not None:  # its bounds hold at once
-            desired = branch.replicas.desired
-            held = max(policy.min_count, min(policy.max_count, desired))
-            if held != desired:
-                branch.replicas.resize(held)
+        if policy is not None:
+            bounds = Bounds(policy.min_count, policy.max_count)
+            self._bound(branch, bounds, "the bounds of its policy")
+
+    def hold(self, variant: str, least: int, most: int, reason: str) -> None:
+        """Keep the variant's instances within new bounds from now on, also those of a policy."""
+        branch = self._production(variant, most)
+        if (scaling := self._blueprint.scaling_of(variant)) is not None:
+            held = msgspec.structs.replace(scaling, min_count=least, max_count=most)
+            self._blueprint.scalings[variant] = held
+        if branch.autoscaler is not None:
+            branch.autoscaler.hold(Bounds(least, most))
+        self._bound(branch, Bounds(least, most), reason)
+
+    def _bound(self, branch: Branch, bounds: Bounds, reason: str) -> None:
+        """Launch what is missing now, drain what is too much."""
+        before = branch.replicas.desired
+        desired = bounds.hold(before)
+        if desired != before:
+            changed = {"variant": branch.name, "desired": desired, "before": before}
+            self._timers.note("scaling", **changed, reason=reason)
+            branch.replicas.resize(desired)
+
+    def _production(self, variant: str, most: int) -> Branch:
+        """ValidationError when there is none, or it cannot have as many instances."""
+        branch = next((each for each in self.branches if each.name == variant), None)
+        if branch is None:
+            raise self._no_variant(variant)
+        if most > MAX_INSTANCES:
+            raise validation_error(f"MaxCapacity is {most}: at most {MAX_INSTANCES}.")
+        return branch
 
     def _all(self) -> list[Branch]:
         return self.branches + ([self._shadow] if self._shadow else [])

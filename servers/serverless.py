@@ -17,7 +17,7 @@ from servers.environments import Environment, Environments, Weighed
 from servers.instance import InstanceFailed
 from servers.pages import Pages
 from servers.provisioned import Provisioned, Scaler
-from servers.scaling_operations import UNITS
+from servers.scalable import UNITS
 from servers.timers import Timer
 from servers.usage import Usage
 from servers.wire import (
@@ -169,13 +169,21 @@ class ServerlessEndpoint:
     def follow(self, variant: str, policy: TargetTracking | ProvisionedScaling | None) -> None:
         """Let the provisioned concurrency follow ``policy`` from now on, or nothing."""
         assert not isinstance(policy, TargetTracking), "that is for instances"
+        self._check_units(variant, policy.max_units if policy else 0)
+        self._scaler.follow(policy)
+
+    def hold(self, variant: str, least: int, most: int, reason: str) -> None:
+        """Keep the provisioned concurrency within new bounds from now on, also of a policy."""
+        self._check_units(variant, most)
+        self._scaler.hold(least, most, reason)
+
+    def _check_units(self, variant: str, most: int) -> None:
         if variant != VARIANT:
             raise validation_error(f"Endpoint {self.name} has only the variant {VARIANT}.")
-        if policy is not None and policy.max_units > self.max_concurrency:
+        if most > self.max_concurrency:
             raise validation_error(
-                f"MaxCapacity {policy.max_units} is above MaxConcurrency {self.max_concurrency}."
+                f"MaxCapacity {most} is above MaxConcurrency {self.max_concurrency}."
             )
-        self._scaler.follow(policy)
 
     def _config(self) -> dict[str, int]:
         config = {
