@@ -99,3 +99,23 @@ class Branch:
             except BaseException:
                 self.replicas.give_back(slot)
                 raise
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The variants of one configuration of an endpoint."""
+
+    branches: list[Branch]
+    shadow: Branch | None
+
+    def all(self) -> list[Branch]:
+        """The shadow, too."""
+        return self.branches + ([self.shadow] if self.shadow else [])
+
+    def named(self, variant: str) -> Branch | None:
+        """The production variant of that name."""
+        return next((branch for branch in self.branches if branch.name == variant), None)
+
+    def holds(self, instance: str) -> bool:
+        """Whether an instance of that name is in service here."""
+        return any(branch.replicas.holds(instance) for branch in self.branches)

@@ -11,8 +11,7 @@ from typing import Any
 from bench.scaling import TargetTracking
 from bench.target import Lambda, ProvisionedScaling, Serverless
 from servers.endpoint import ColdStart, Invocation, Means, Served, call_model, instance_names
-from servers.endpoint_config import EndpointConfig
-from servers.endpoint_operations import Change
+from servers.endpoint_operations import Change, Update
 from servers.environments import Environment, Environments, Weighed
 from servers.instance import InstanceFailed
 from servers.pages import Pages
@@ -146,9 +145,12 @@ class ServerlessEndpoint:
             )
         self.change_concurrency(config.max_concurrency, config.provisioned_concurrency)
 
-    def renew(self, config: EndpointConfig, retain: bool, done: Callable[[str], None]) -> None:
-        """`update`, with the concurrency of ``config`` unless ``retain``."""
-        variant = config.request.production_variants[0]
+    def renew(self, update: Update, done: Callable[[str], None]) -> None:
+        """`update`, with the concurrency of the configuration unless it is retained.
+
+        All at once whatever its DeploymentConfig says, as on AWS.
+        """
+        variant = update.config.request.production_variants[0]
         wanted = variant.serverless_config
         if wanted is None:
             raise validation_error(
@@ -161,7 +163,7 @@ class ServerlessEndpoint:
                 f"Endpoint {self.name} keeps its variant, model and memory size here: "
                 f"{VARIANT}, {self.name}, {self._target.memory_mb} MB. Start another one."
             )
-        if not retain:
+        if not update.retain:
             units = wanted.provisioned_concurrency or 0
             self.change_concurrency(wanted.max_concurrency, units)
         self.update(done)

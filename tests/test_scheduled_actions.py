@@ -156,6 +156,28 @@ def test_a_rate_runs_from_its_start_to_its_end(day: Day) -> None:
     assert bounds(day.scaling, COUNT) == (1, 2)
 
 
+def test_an_action_that_is_due_during_an_update_waits_for_its_end(day: Day) -> None:
+    """An hour of baking after the launch, and the action an hour after the beginning."""
+    control = day.server.client("sagemaker")
+    now = control.describe_endpoint(EndpointName="one")["EndpointConfigName"]
+    variants = control.describe_endpoint_config(EndpointConfigName=now)["ProductionVariants"]
+    control.create_endpoint_config(EndpointConfigName="again", ProductionVariants=variants)
+    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 3600}
+    guardrails = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+    put(day.scaling, COUNT, "amid", at(day.in_(hours=1)), ScalableTargetAction={"MinCapacity": 2})
+    control.update_endpoint(
+        EndpointName="one", EndpointConfigName="again", DeploymentConfig=guardrails
+    )
+    with day.passing():
+        eventually(lambda: day.server.status()["one"]["instances"] == 2, "two serve")
+        eventually(lambda: bounds(day.scaling, COUNT) == (2, 2), "the action was carried out")
+    [ended] = day.events("endpoint_updated")
+    reason = "scheduled action amid"
+    [acted] = [e for e in day.events("scheduled_action") if e["reason"] == reason]
+    assert acted["at_s"] == pytest.approx(ended["at_s"], abs=1)
+    assert [e["desired"] for e in day.events("scaling") if e["reason"] == reason] == [2]
+
+
 def test_actions_are_shown_changed_and_deleted(day: Day) -> None:
     """What is not said again stays, but for start and end; a deregistered target keeps none."""
     scaling, start = day.scaling, day.in_(hours=1).replace(microsecond=0)
