@@ -114,7 +114,7 @@ class ScalingOperations:
         found = Registered(least, most, old.policy if old else None)
         if old is None:
             self._apply(wanted, found)
-        else:
+        elif old.policy is not None:
             self._endpoint(wanted).hold(wanted.place()[1], least, most, "new bounds of its target")
         self._registered[wanted.key] = found
         return {"ScalableTargetARN": scaling_arn("scalable-target", wanted.resource_id)}

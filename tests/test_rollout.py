@@ -152,34 +152,6 @@ def test_an_update_that_cannot_start_leaves_the_old_instances_serving(
     assert "no weights" in shown["FailureReason"]
 
 
-def test_weights_and_counts_may_stay_as_they_are(server: Serving, control: Any) -> None:
-    """With RetainAllVariantProperties; and a good update takes the old failure away."""
-    counts = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}]
-    control.update_endpoint_weights_and_capacities(
-        EndpointName="e", DesiredWeightsAndCapacities=counts
-    )
-    settle(control)
-    update(control, "e", count=1, RetainAllVariantProperties=True)
-    shown = settle(control)
-    assert shown["ProductionVariants"][0]["CurrentInstanceCount"] == 2
-    assert "FailureReason" not in shown
-    assert json.load(server.client().invoke_endpoint(EndpointName="e", Body=b"1")["Body"]) == "old"
-
-
-def test_what_is_unknown_is_refused_before_anything_changes(control: Any) -> None:
-    """A model, a configuration, a kind that a real-time endpoint cannot become."""
-    with pytest.raises(ClientError, match="Could not find model"):
-        update(control, "nobody")
-    with pytest.raises(ClientError, match="Could not find endpoint configuration"):
-        control.update_endpoint(EndpointName="e", EndpointConfigName="nothing")
-    config = {"MemorySizeInMB": 1024, "MaxConcurrency": 1}
-    variant = {"VariantName": "v", "ModelName": "new", "ServerlessConfig": config}
-    control.create_endpoint_config(EndpointConfigName="zero", ProductionVariants=[variant])
-    with pytest.raises(ClientError, match="cannot become serverless"):
-        control.update_endpoint(EndpointName="e", EndpointConfigName="zero")
-    assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
-
-
 def test_a_canary_under_load_loses_no_request(server: Serving, control: Any, folder: Path) -> None:
     """Old and new instances stand beside each other until the last wait is over."""
     model, began = {"old": "new", "new": "e"}[said(server)], len(read_events(folder))
@@ -216,6 +188,36 @@ def said(server: Serving) -> str:
 def shifts(folder: Path, began: int) -> list[float]:
     events = read_events(folder)[began:]
     return [each["share"] for each in events if each["kind"] == "traffic_shifted"]
+
+
+def test_weights_and_counts_may_stay_as_they_are(server: Serving, control: Any) -> None:
+    """With RetainAllVariantProperties, and RetainDeploymentConfig: the canary is one again."""
+    counts = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}]
+    control.update_endpoint_weights_and_capacities(
+        EndpointName="e", DesiredWeightsAndCapacities=counts
+    )
+    settle(control)
+    update(control, "e", 1, RetainAllVariantProperties=True, RetainDeploymentConfig=True)
+    shown = settle(control)
+    assert shown["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert "FailureReason" not in shown  # a good update takes the old one away
+    policy = shown["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]
+    assert policy["TrafficRoutingConfiguration"]["Type"] == "CANARY"
+    assert json.load(server.client().invoke_endpoint(EndpointName="e", Body=b"1")["Body"]) == "old"
+
+
+def test_what_is_unknown_is_refused_before_anything_changes(control: Any) -> None:
+    """A model, a configuration, a kind that a real-time endpoint cannot become."""
+    with pytest.raises(ClientError, match="Could not find model"):
+        update(control, "nobody")
+    with pytest.raises(ClientError, match="Could not find endpoint configuration"):
+        control.update_endpoint(EndpointName="e", EndpointConfigName="nothing")
+    config = {"MemorySizeInMB": 1024, "MaxConcurrency": 1}
+    variant = {"VariantName": "v", "ModelName": "new", "ServerlessConfig": config}
+    control.create_endpoint_config(EndpointConfigName="zero", ProductionVariants=[variant])
+    with pytest.raises(ClientError, match="cannot become serverless"):
+        control.update_endpoint(EndpointName="e", EndpointConfigName="zero")
+    assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
 
 
 def test_deployments_that_are_not_made_here_are_refused(control: Any) -> None:
