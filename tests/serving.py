@@ -106,7 +106,7 @@ def serving(deployment: Deployment, folder: Path) -> Iterator[Serving]:
         child.stop()
 
 
-def eventually(holds: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
+def eventually(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
     """Poll until ``holds``; fail with ``what`` after ``within_s``."""
     deadline = time.monotonic() + within_s
     while not holds():
@@ -114,7 +114,7 @@ def eventually(holds: Callable[[], bool], what: str, within_s: float = 20.0) -> 
         time.sleep(0.02)
 
 
-async def eventually_async(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+async def eventually_async(holds: Callable[[], bool], within_s: float = 60.0) -> None:
     """Let the event loop run until ``holds``; TimeoutError after ``within_s``."""
     async with asyncio.timeout(within_s):
         while not holds():

@@ -139,7 +139,10 @@ def test_a_connection_that_the_server_has_ended_fails_no_request(tmp_path: Path)
         url = f"{address}/endpoints/hasty/async-invocations"
         plan = Plan(WORKLOAD, url, [str(tmp_path / "body")], records=str(records))
         load = start_load(plan, tmp_path)
-        eventually(lambda: load.exit_code is not None, "all is sent")
+        try:
+            eventually(lambda: load.exit_code is not None, "all is sent")
+        finally:
+            load.stop()
     assert load.log.read_text() == ""
     found = read_records(records.read_bytes())
     assert set(found["error"]) == {b""}
