@@ -1,7 +1,6 @@
 """A new configuration of a real-time endpoint: old instances serve until the new ones do."""
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -147,8 +146,13 @@ class Rollout:
 
 
 async def _close(lineup: Lineup, reason: str) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*(branch.close(reason) for branch in lineup.all()))
+    """To the end, also when who waits for it is cancelled: no process is left behind."""
+    closing = asyncio.gather(*(branch.close(reason) for branch in lineup.all()))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
 
 
 def _refused(kind: str) -> ApiError:

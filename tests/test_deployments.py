@@ -11,6 +11,7 @@ from servers.endpoint_config import EndpointConfig, Request
 from servers.endpoint_operations import Update
 from servers.guardrails import DeploymentConfig
 from tests.house import House, live, target
+from tests.serving import eventually_async
 
 CONFIG = {
     "EndpointConfigName": "next",
@@ -20,10 +21,12 @@ CONFIG = {
 }
 
 
-def deploy(house: House, kind: str, size: dict[str, Any], **more: int) -> asyncio.Future[str]:
-    """Begin a deployment with bakes of 600 s; its failure, or nothing, when it has ended."""
+def deploy(
+    house: House, kind: str, size: dict[str, Any], bake_s: int = 600, **more: int
+) -> asyncio.Future[str]:
+    """Begin a deployment; its failure, or nothing, when it has ended."""
     house.models["next"] = "new"
-    routing = {"Type": kind, "WaitIntervalInSeconds": 600, **size}
+    routing = {"Type": kind, "WaitIntervalInSeconds": bake_s, **size}
     policy = {"TrafficRoutingConfiguration": routing, **more}
     deployment = msgspec.convert({"BlueGreenUpdatePolicy": policy}, DeploymentConfig)
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -41,6 +44,7 @@ async def share_of_new(house: House) -> float:
     return answers.count(b"new.") / len(answers)
 
 
+@pytest.mark.slow
 def test_a_canary_gets_its_share_for_its_time_and_then_all(tmp_path: Path) -> None:
     """25 % for ten minutes, all for ten, and the old instance stands for five more."""
 
@@ -64,6 +68,7 @@ def test_a_canary_gets_its_share_for_its_time_and_then_all(tmp_path: Path) -> No
     assert times["endpoint_updated"] - times[1.0] == pytest.approx(900, abs=5)
 
 
+@pytest.mark.slow
 def test_linear_steps_follow_each_other(tmp_path: Path) -> None:
     """40 %, 80 % and all, ten minutes apart; what is asked meanwhile is answered."""
 
@@ -109,6 +114,25 @@ def test_an_endpoint_that_closes_in_a_deployment_ends_both(tmp_path: Path) -> No
         assert len(house.alive) == 2
 
     live(tmp_path, target(), steps)
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_closes_while_old_instances_finish_waits_for_them(tmp_path: Path) -> None:
+    """What they hold is answered, and no process is left."""
+    answers: list[bytes] = []
+
+    async def steps(house: House) -> None:
+        deploy(house, "ALL_AT_ONCE", {}, bake_s=0)
+        await house.wait(99.9)
+        house.let.clear()
+        held = asyncio.create_task(house.ask(b"."))
+        held.add_done_callback(lambda task: answers.append(task.result().answer.body))
+        old = house.endpoint.branches[0].replicas
+        await eventually_async(lambda: old.in_service == 0)  # it is to go, and holds a request
+        asyncio.get_running_loop().call_later(0.05, house.let.set)
+
+    live(tmp_path, target(), steps)
+    assert answers == [b"."]
 
 
 def test_a_session_stays_with_its_instance_until_all_traffic_has_shifted(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_rest_that_is_cancelled_leaves_the_account_as_it_was(tmp_path: Path) -
     """The work of whoever was cancelled holds the clock while it cleans up."""
 
     async def steps(timers: Timers) -> None:
-        cleaning = asyncio.Event()
+        cleaning, let_go = asyncio.Event(), asyncio.Event()
 
         async def work() -> None:
             try:
@@ -174,7 +174,7 @@ def test_a_rest_that_is_cancelled_leaves_the_account_as_it_was(tmp_path: Path) -
             finally:
                 timers.call_at(5000.0, lambda: None)
                 cleaning.set()
-                await asyncio.sleep(0.05)
+                await let_go.wait()
                 assert timers.now() < 1
 
         with timers.working():
@@ -182,6 +182,7 @@ def test_a_rest_that_is_cancelled_leaves_the_account_as_it_was(tmp_path: Path) -
             await asyncio.sleep(0)
             task.cancel()
             await cleaning.wait()
+        let_go.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
