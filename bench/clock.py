@@ -82,6 +82,11 @@ class Clock:
         return skipped
 
     @property
+    def date_s(self) -> float:
+        """The date: seconds since 1970, the skipped ones included."""
+        return time.time() + self.skipped_s
+
+    @property
     def load_begin_s(self) -> float:
         """When the load began; NaN when it has not yet, -inf where none is awaited."""
         begin_s: float = _HEADER.unpack_from(self._map, 0)[3]

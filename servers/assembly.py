@@ -122,21 +122,22 @@ def build_endpoints(deployment: Deployment, site: Site) -> Assembled:
             **opened,
         }
     built = Assembled(endpoints, descriptions)
-    return replace(built, control=_control(built, deployment, workshop.models, batch))
+    return replace(built, control=_control(built, deployment, workshop, batch))
 
 
 def _control(
-    built: Assembled, deployment: Deployment, models: ModelRegistry, batch: BatchOption | None
+    built: Assembled, deployment: Deployment, workshop: Workshop, batch: BatchOption | None
 ) -> Control:
     seen: dict[str, object] = dict(built.endpoints)
     for config in deployment.endpoints:
         endpoint = built.endpoints[config.name]
         if isinstance(endpoint, AsyncEndpoint) and isinstance(config.target, Async):
             seen[config.name] = AsyncView(endpoint, config.target)
+    models = workshop.models
     configs = ConfigRegistry(models)
     operations = EndpointOperations(seen, configs)
     jobs = JobOperations(batch.service).table if batch else {}
-    scaling = ScalingOperations(operations)
+    scaling = ScalingOperations(operations, workshop.site.timers)
     tables = (operations.table, configs.table, models.table, scaling.table, jobs)
     return Control(*tables)
 

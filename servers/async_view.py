@@ -6,8 +6,7 @@ from typing import Any
 from bench.target import Async
 from servers.api_document import known
 from servers.asynchronous import AsyncEndpoint
-from servers.endpoint_config import EndpointConfig
-from servers.endpoint_operations import Change
+from servers.endpoint_operations import Change, Update
 from servers.wire import VARIANT, validation_error
 
 
@@ -56,9 +55,9 @@ class AsyncView:
             "async.min_instances and async.max_instances."
         )
 
-    def renew(self, config: EndpointConfig, retain: bool, done: Callable[[str], None]) -> None:
+    def renew(self, update: Update, done: Callable[[str], None]) -> None:
         """Refused."""
-        del config, retain, done
+        del update, done
         raise validation_error(
             f"Endpoint {self.name} is asynchronous and cannot be updated here. Start it anew; "
             "its backlog stays."

@@ -51,6 +51,11 @@ class Autoscaler:
             self._read_to_s = begin_s
             self._set()
 
+    def hold(self, bounds: Bounds) -> None:
+        """Stay within other bounds from now on; what has been seen still counts."""
+        self._bounds = bounds
+        self.wake()
+
     def close(self) -> None:
         """Watch no longer."""
         if self._timer is not None:

@@ -114,3 +114,23 @@ class _Metered:
             if status is not None:
                 outcome.status, outcome.model_s = status, time.perf_counter() - self._asked_s
         self._branch.book.end(self._branch.timers.now(), outcome)
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The variants of one configuration of an endpoint."""
+
+    branches: list[Branch]
+    shadow: Branch | None
+
+    def all(self) -> list[Branch]:
+        """The shadow, too."""
+        return self.branches + ([self.shadow] if self.shadow else [])
+
+    def named(self, variant: str) -> Branch | None:
+        """The production variant of that name."""
+        return next((branch for branch in self.branches if branch.name == variant), None)
+
+    def holds(self, instance: str) -> bool:
+        """Whether an instance of that name is in service here."""
+        return any(branch.replicas.holds(instance) for branch in self.branches)

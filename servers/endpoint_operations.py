@@ -5,7 +5,7 @@ Functions of AWS Lambda, batch models and servers that are not ours are no endpo
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from servers.api_document import Document, arn, converted, invalid, known, page_of, text_of
 from servers.control import Operations
 from servers.endpoint_config import MAX_COPIES, ConfigRegistry, EndpointConfig
+from servers.guardrails import DeploymentConfig
 
 
 class ServerlessChange(Struct, frozen=True, rename="pascal"):
@@ -44,6 +45,18 @@ class Renewal(Struct, frozen=True, rename="pascal"):
     endpoint_name: str
     endpoint_config_name: str
     retain_all_variant_properties: bool = False
+    deployment_config: Document | None = None
+    retain_deployment_config: bool = False
+
+
+@dataclass(frozen=True)
+class Update:
+    """A new version of an endpoint, and how it is brought about."""
+
+    config: EndpointConfig
+    retain: bool
+    """Weights and counts stay."""
+    deployment: DeploymentConfig | None
 
 
 @runtime_checkable
@@ -65,10 +78,10 @@ class Governed(Protocol):
     def change(self, changes: list[Change]) -> None:
         """All of them or, with a ValidationError, none."""
 
-    def renew(self, config: EndpointConfig, retain: bool, done: Callable[[str], None]) -> None:
+    def renew(self, update: Update, done: Callable[[str], None]) -> None:
         """Begin a new version; ``done`` is told in the end why it failed, or nothing.
 
-        ``retain``: weights and counts stay. ValidationError when it cannot even begin.
+        ValidationError when it cannot even begin.
         """
 
 
@@ -80,12 +93,21 @@ class Standing:
     config: str
     created_s: float
     modified_s: float
-    updating: bool = False
+    pending: Document | None = None
+    """Of PendingDeploymentSummary, while it is being updated."""
+    deployment: Document | None = None
+    """The DeploymentConfig of the last update."""
     failure: str = ""
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    """What is to be done when the update has ended."""
 
     @property
     def name(self) -> str:
         return self.endpoint.name
+
+    @property
+    def updating(self) -> bool:
+        return self.pending is not None
 
     @property
     def status(self) -> str:
@@ -122,6 +144,14 @@ class EndpointOperations:
             raise invalid(f'Cannot update in-progress endpoint "{arn("endpoint", name)}".')
         return standing.endpoint
 
+    def after_update(self, name: str, act: Callable[[], None]) -> None:
+        """Call ``act`` now or, while the endpoint is being updated, when that has ended."""
+        standing = self._named(name)
+        if standing.updating:
+            standing.waiting.append(act)
+        else:
+            act()
+
     async def _describe(self, body: Document) -> Document:
         standing = self._named(text_of(body, "EndpointName"))
         shown = {
@@ -132,8 +162,12 @@ class EndpointOperations:
             "FailureReason": standing.failure or None,
             "CreationTime": standing.created_s,
             "LastModifiedTime": standing.modified_s,
+            "LastDeploymentConfig": standing.deployment,
             **standing.endpoint.describe(),
         }
+        if standing.pending is not None:
+            more = shown.get("PendingDeploymentSummary", {})
+            shown["PendingDeploymentSummary"] = {**standing.pending, **more}
         return known(shown)
 
     async def _list(self, body: Document) -> Document:
@@ -162,19 +196,28 @@ class EndpointOperations:
         endpoint = self.governed(wanted.endpoint_name)
         config = self._configs.named(wanted.endpoint_config_name)
         standing = self._named(endpoint.name)
+        chosen = wanted.deployment_config
+        if wanted.retain_deployment_config and chosen is None:
+            chosen = standing.deployment
+        guardrails = None if chosen is None else converted(chosen, DeploymentConfig)
+        update = Update(config, wanted.retain_all_variant_properties, guardrails)
 
         def done(failure: str) -> None:
-            standing.updating, standing.modified_s = False, time.time()
+            standing.pending, standing.modified_s = None, time.time()
             standing.failure = failure[:1024]
             if not failure:
                 standing.config = config.name
+            waiting, standing.waiting = standing.waiting, []
+            for act in waiting:
+                act()
 
-        standing.updating = True
+        standing.pending = {"EndpointConfigName": config.name, "StartTime": time.time()}
         try:
-            endpoint.renew(config, wanted.retain_all_variant_properties, done)
+            endpoint.renew(update, done)
         except BaseException:
-            standing.updating = False
+            standing.pending = None
             raise
+        standing.deployment = chosen
         return {"EndpointArn": arn("endpoint", endpoint.name)}
 
     def _named(self, name: str) -> Standing:

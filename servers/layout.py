@@ -9,7 +9,7 @@ from bench.errors import ConfigError
 from bench.scaling import Scaling
 from bench.target import Realtime, Variant
 from servers.autoscaler import Autoscaler
-from servers.branch import Branch
+from servers.branch import Branch, Lineup
 from servers.endpoint import Means, instance_names
 from servers.instance import Replica
 from servers.metrics import Book
@@ -56,11 +56,11 @@ class Blueprint:
         plans = [self._plan(variant, False) for variant in variants]
         return plans + ([self._plan(target.shadow, True)] if target.shadow else [])
 
-    def branches(self, plans: Sequence[Plan]) -> tuple[list[Branch], Branch | None]:
-        """Production variants, and the shadow."""
+    def lineup(self, plans: Sequence[Plan]) -> Lineup:
+        """The variants of these plans."""
         made = [(plan.shadow, self._branch(plan)) for plan in plans]
         shadows = [branch for shadow, branch in made if shadow]
-        return [branch for shadow, branch in made if not shadow], next(iter(shadows), None)
+        return Lineup([branch for shadow, branch in made if not shadow], next(iter(shadows), None))
 
     def forget_all_but(self, variants: Iterable[str]) -> None:
         """Close the metrics of the others; their policies are gone as well."""

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
 
 from bench.target import ProvisionedScaling, Serverless
 from servers.endpoint import Means
@@ -191,6 +194,16 @@ class Scaler:
             self._state = State(units)
             self._provisioned.resize(units, "the bounds of its policy")
             self.touched()
+
+    def hold(self, least: int, most: int, reason: str) -> None:
+        """Keep between ``least`` and ``most`` units from now on, a policy too, and now."""
+        if self._scaling is not None:
+            self._scaling = msgspec.structs.replace(self._scaling, min_units=least, max_units=most)
+        self._least = least
+        units = Bounds(least, most).hold(self._provisioned.units)
+        self._state = replace(self._state, desired=units)
+        self._provisioned.resize(units, reason)
+        self.touched()
 
     def _set(self, scaling: ProvisionedScaling | None) -> None:
         self._scaling, self._policy = scaling, None

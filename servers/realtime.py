@@ -7,19 +7,22 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from bench.scaling import TargetTracking
 from bench.target import ProvisionedScaling
-from servers.branch import Branch
+from servers.branch import Branch, Lineup
 from servers.channel import Broken, Stream
 from servers.endpoint import Invocation, Served, Streamed, StreamEnded, good_answer
-from servers.endpoint_config import EndpointConfig
-from servers.endpoint_operations import Change
+from servers.endpoint_operations import Change, Update
+from servers.guardrails import course_of
 from servers.instance import Replica
 from servers.layout import MAX_INSTANCES, Blueprint
 from servers.metrics import Book, Outcome
 from servers.rollout import Rollout, planned
 from servers.routing import choose_weighted, shadow_share
-from servers.scaling_operations import INSTANCES
+from servers.scalable import INSTANCES
+from servers.scaling import Bounds
 from servers.sessions import NEW_SESSION, Sessions
 from servers.wire import (
     SESSION_ID,
@@ -41,14 +44,18 @@ class RealtimeEndpoint:
     def __init__(self, blueprint: Blueprint) -> None:
         self.name = blueprint.name
         self.payload_max_bytes = int(blueprint.means.profile["payload_max_bytes"])
-        self.branches, self._shadow = blueprint.branches(blueprint.plans())
+        self._lineup = blueprint.lineup(blueprint.plans())
         self._blueprint = blueprint
         self._luck = random.Random(f"{blueprint.means.seed}-variants")
         """Chooses variants, and what the shadow sees."""
         self._timers = blueprint.means.timers
         self._sessions = Sessions()
         self._rollout: Rollout | None = None
-        self._leaving: list[Branch] = []
+
+    @property
+    def branches(self) -> list[Branch]:
+        """The production variants; during an update the old ones."""
+        return self._lineup.branches
 
     @property
     def books(self) -> list[Book]:
@@ -57,7 +64,7 @@ class RealtimeEndpoint:
 
     async def open(self) -> None:
         """Start the instances; InstanceFailed when one does not become healthy."""
-        await asyncio.gather(*(branch.open() for branch in self._all()))
+        await asyncio.gather(*(branch.open() for branch in self._lineup.all()))
 
     async def invoke(self, invocation: Invocation) -> Served:
         """An instance's answer; the API's errors for everything else."""
@@ -99,7 +106,7 @@ class RealtimeEndpoint:
         """Stop the instances, letting each finish what it holds."""
         if self._rollout is not None:
             await self._rollout.stop()
-        await asyncio.gather(*(branch.close() for branch in self._all()))
+        await asyncio.gather(*(branch.close() for branch in self._lineup.all()))
         for book in self.books:
             book.close()
 
@@ -107,11 +114,10 @@ class RealtimeEndpoint:
         return content_too_long(self.payload_max_bytes)
 
     def status(self) -> dict[str, int]:
-        fresh = self._rollout.fresh if self._rollout else ()
-        running = [*self._all(), *fresh, *self._leaving]
+        running = self._lineup.all() + (self._rollout.fresh.all() if self._rollout else [])
         return {
             "instances": sum(branch.replicas.running for branch in running),
-            "in_flight": sum(branch.replicas.outstanding for branch in self.branches),
+            "in_flight": sum(branch.replicas.outstanding for branch in running),
             "backlog": 0,
         }
 
@@ -137,7 +143,8 @@ class RealtimeEndpoint:
             }
 
         found = {"ProductionVariants": [shown(branch) for branch in self.branches]}
-        return found | ({"ShadowProductionVariants": [shown(self._shadow)]} if self._shadow else {})
+        shadow = self._lineup.shadow
+        return found | ({"ShadowProductionVariants": [shown(shadow)]} if shadow else {})
 
     def describe(self) -> dict[str, Any]:
         """Its variants as ``DescribeEndpoint`` shows them."""
@@ -151,8 +158,11 @@ class RealtimeEndpoint:
                 "DesiredInstanceCount": branch.replicas.desired,
             }
 
-        found = {"ProductionVariants": [shown(branch) for branch in self.branches]}
-        return found | ({"ShadowProductionVariants": [shown(self._shadow)]} if self._shadow else {})
+        found: dict[str, Any] = {"ProductionVariants": [shown(each) for each in self.branches]}
+        if self._rollout is not None:
+            found["PendingDeploymentSummary"] = self._rollout.pending()
+        shadow = self._lineup.shadow
+        return found | ({"ShadowProductionVariants": [shown(shadow)]} if shadow else {})
 
     def change(self, changes: Sequence[Change]) -> None:
         """Change weights and counts of variants; ValidationError before any change.
@@ -178,51 +188,65 @@ class RealtimeEndpoint:
             if change.desired_instance_count is not None:
                 known[change.variant_name].replicas.resize(change.desired_instance_count)
 
-    def renew(self, config: EndpointConfig, retain: bool, done: Callable[[str], None]) -> None:
-        """Start the instances of ``config``, move the traffic to them, let the old ones go.
+    def renew(self, update: Update, done: Callable[[str], None]) -> None:
+        """Start the instances of a new configuration, move the traffic to them, let the old go.
 
         When one does not become healthy, all stays as it was.
         """
-        current = self.branches if retain else []
-        plans = planned(config, current, self._blueprint.target.routing)
-        branches, shadow = self._blueprint.branches(plans)
-        fresh = branches + ([shadow] if shadow else [])
-        rollout = self._rollout = Rollout(fresh, self._timers)
+        current = self.branches if update.retain else []
+        plans = planned(update.config, current, self._blueprint.target.routing)
+        counts = [plan.count for plan in plans if not plan.shadow]
+        course = course_of(update.deployment, counts)
+        fresh = self._blueprint.lineup(plans)
+        self._rollout = Rollout(self._lineup, fresh, course, self._timers)
 
         def finished(failure: str) -> None:
             self._rollout = None
-            self._blueprint.forget_all_but(branch.name for branch in self._all())
+            self._lineup = self._lineup if failure else fresh
+            self._blueprint.forget_all_but(branch.name for branch in self._lineup.all())
             done(failure)
 
-        async def switch() -> None:
-            self._leaving = self._all()
-            self.branches, self._shadow = branches, shadow
-            rollout.fresh = ()
-            await asyncio.gather(*(branch.close("endpoint updated") for branch in self._leaving))
-            self._leaving = []
-
-        rollout.begin(switch, finished)
+        self._rollout.begin(finished)
 
     def follow(self, variant: str, policy: TargetTracking | ProvisionedScaling | None) -> None:
         """Let the variant's instances follow ``policy`` from now on, or nothing."""
         assert not isinstance(policy, ProvisionedScaling), "that is for environments"
-        branch = next((each for each in self.branches if each.name == variant), None)
-        if branch is None:
-            raise self._no_variant(variant)
-        if policy is not None and policy.max_count > MAX_INSTANCES:
-            raise validation_error(f"MaxCapacity is {policy.max_count}: at most {MAX_INSTANCES}.")
+        branch = self._production(variant, policy.max_count if policy else 1)
         self._blueprint.scalings[variant] = policy
         if branch.autoscaler is not None:
             branch.autoscaler.close()
         branch.autoscaler = self._blueprint.autoscaler(variant, branch.replicas)
-        if policy is not None:  # its bounds hold at once
-            desired = branch.replicas.desired
-            held = max(policy.min_count, min(policy.max_count, desired))
-            if held != desired:
-                branch.replicas.resize(held)
+        if policy is not None:
+            bounds = Bounds(policy.min_count, policy.max_count)
+            self._bound(branch, bounds, "the bounds of its policy")
 
-    def _all(self) -> list[Branch]:
-        return self.branches + ([self._shadow] if self._shadow else [])
+    def hold(self, variant: str, least: int, most: int, reason: str) -> None:
+        """Keep the variant's instances within new bounds from now on, also those of a policy."""
+        branch = self._production(variant, most)
+        if (scaling := self._blueprint.scaling_of(variant)) is not None:
+            held = msgspec.structs.replace(scaling, min_count=least, max_count=most)
+            self._blueprint.scalings[variant] = held
+        if branch.autoscaler is not None:
+            branch.autoscaler.hold(Bounds(least, most))
+        self._bound(branch, Bounds(least, most), reason)
+
+    def _bound(self, branch: Branch, bounds: Bounds, reason: str) -> None:
+        """Launch what is missing now, drain what is too much."""
+        before = branch.replicas.desired
+        desired = bounds.hold(before)
+        if desired != before:
+            changed = {"variant": branch.name, "desired": desired, "before": before}
+            self._timers.note("scaling", **changed, reason=reason)
+            branch.replicas.resize(desired)
+
+    def _production(self, variant: str, most: int) -> Branch:
+        """ValidationError when there is none, or it cannot have as many instances."""
+        branch = self._lineup.named(variant)
+        if branch is None:
+            raise self._no_variant(variant)
+        if most > MAX_INSTANCES:
+            raise validation_error(f"MaxCapacity is {most}: at most {MAX_INSTANCES}.")
+        return branch
 
     def _no_variant(self, name: str) -> ApiError:
         return validation_error(f"Endpoint {self.name} has no production variant {name}.")
@@ -230,25 +254,40 @@ class RealtimeEndpoint:
     def _choose(self, invocation: Invocation) -> tuple[Branch, str | None]:
         """The named variant, the session's, or one by weight; and the session's instance."""
         variant, home = self._sessions.place(invocation.headers) or (None, None)
-        if variant and all(branch.name != variant for branch in self.branches):
-            # an update took it away
-            variant, home = None, None
         named = invocation.headers.get(TARGET_VARIANT)
         if named is not None and named != variant:
             variant, home = named, None
+        lineup = self._side(variant, home)
         if variant is not None:
-            for branch in self.branches:
-                if branch.name == variant:
-                    return branch, home
-            raise self._no_variant(variant)
-        if len(self.branches) == 1:
-            return self.branches[0], None
-        weights = [branch.weight for branch in self.branches]
-        return self.branches[choose_weighted(weights, self._luck)], None
+            if (branch := lineup.named(variant)) is not None:
+                return branch, home
+            if named is not None:
+                raise self._no_variant(variant)
+        # A session whose variant an update took away goes anywhere.
+        branches = lineup.branches
+        if len(branches) == 1:
+            return branches[0], None
+        weights = [branch.weight for branch in branches]
+        return branches[choose_weighted(weights, self._luck)], None
+
+    def _side(self, variant: str | None, home: str | None) -> Lineup:
+        """The old variants or, as often as an update has got, the new ones; a session's own."""
+        if self._rollout is None or not self._rollout.share:
+            return self._lineup
+        sides = [self._lineup, self._rollout.fresh]
+        if self._luck.random() < self._rollout.share:
+            sides.reverse()
+        if home is not None and self._rollout.share < 1:
+            sides.sort(key=lambda side: not side.holds(home))
+        elif variant is not None and self._rollout.share < 1:
+            sides.sort(key=lambda side: side.named(variant) is None)
+        return sides[0]
 
     def _copy(self, branch: Branch, invocation: Invocation) -> None:
         """Send the shadow a copy, if it is to have one; its answer goes nowhere."""
-        shadow = self._shadow
+        shadow = self._lineup.shadow
+        if self._rollout is not None and branch in self._rollout.fresh.branches:
+            shadow = self._rollout.fresh.shadow
         if shadow and self._luck.random() < shadow_share(shadow.weight, branch.weight):
             self._timers.start(self._discarded(shadow, invocation))
 

@@ -72,20 +72,19 @@ class Replicas:
         """Instances in any state: those in service, restarting or draining."""
         return len(self._slots) + len(self._ending)
 
+    def holds(self, instance: str) -> bool:
+        """Whether the instance of that name takes requests."""
+        return any(slot.in_service and slot.replica.name == instance for slot in self._slots)
+
     async def open(self, count: int) -> None:
         """Start ``count`` instances; InstanceFailed when one does not become healthy."""
         self.desired = count
         await asyncio.gather(*(self._add() for _ in range(count)))
 
     async def launch(self, count: int) -> None:
-        """As `open`, each after the modelled delay; call outside `Timers.working`."""
+        """As `open`, each after the modelled delay; call inside `Timers.working`."""
         self.desired = count
-        launches = [self._timers.start(self._placed()) for _ in range(count)]
-        self._starting.update(launches)
-        try:
-            outcomes = await asyncio.gather(*launches, return_exceptions=True)
-        finally:
-            self._starting.difference_update(launches)
+        outcomes = await self._timers.together([self._placed() for _ in range(count)])
         for failure in outcomes:
             if isinstance(failure, BaseException):
                 raise failure
@@ -164,12 +163,16 @@ class Replicas:
         return placement_s
 
     async def _placed(self) -> None:
-        await self._timers.rest(self._placement_s())
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._starting.add(task)
         try:
+            await self._timers.rest(self._placement_s())
             await self._add()
         except InstanceFailed as failure:
             self._timers.note("instance_failed", variant=self.variant, reason=str(failure))
             raise
+        finally:
+            self._starting.discard(task)
 
     def _launch(self) -> None:
         placement_s = self._placement_s()

@@ -1,12 +1,14 @@
 """A new configuration of a real-time endpoint: old instances serve until the new ones do."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from bench.target import Variant
-from servers.branch import Branch
+from servers.branch import Branch, Lineup
 from servers.endpoint_config import EndpointConfig, VariantConfig
+from servers.guardrails import Course
 from servers.instance import InstanceFailed
 from servers.layout import Plan
 from servers.timers import Timers
@@ -45,47 +47,96 @@ def planned(config: EndpointConfig, current: Sequence[Branch], routing: str) -> 
 
 
 class Rollout:
-    """Brings one set of variants into service and then lets another one go."""
+    """Brings one set of variants into service beside another, shifts the traffic, ends the other.
 
-    def __init__(self, fresh: Sequence[Branch], timers: Timers) -> None:
+    Whatever fails on the way, all traffic goes back to the old ones.
+    """
+
+    def __init__(self, old: Lineup, fresh: Lineup, course: Course, timers: Timers) -> None:
+        self.old = old
         self.fresh = fresh
+        self.share = 0.0
+        """Of the traffic, that the fresh variants get."""
+        self.stage: Literal["Creating", "Baking"] = "Creating"
+        self._course = course
         self._timers = timers
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, switch: Callable[[], Awaitable[None]], done: Callable[[str], None]) -> None:
-        """Start the new instances; when all are healthy `switch` moves the traffic.
-
-        ``done`` is told why it failed, or nothing.
-        """
-        # Not on the clock's account: what it waits for is, but for the modelled delays.
-        self._task = asyncio.create_task(self._run(switch, done))
+    def begin(self, done: Callable[[str], None]) -> None:
+        """Start the new instances; ``done`` is told in the end why it failed, or nothing."""
+        self._task = self._timers.start(self._run(done))
 
     async def stop(self) -> None:
-        """Give up; what had started ends."""
+        """Give up; what had started ends, the old ones stay."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(
-        self, switch: Callable[[], Awaitable[None]], done: Callable[[str], None]
-    ) -> None:
+    def pending(self) -> dict[str, Any]:
+        """The variants of PendingDeploymentSummary."""
+
+        def shown(branch: Branch) -> dict[str, Any]:
+            return {
+                "VariantName": branch.name,
+                "CurrentWeight": branch.weight,
+                "DesiredWeight": branch.weight,
+                "CurrentInstanceCount": branch.replicas.in_service,
+                "DesiredInstanceCount": branch.replicas.desired,
+                "VariantStatus": [{"Status": self.stage}],
+            }
+
+        found = {"ProductionVariants": [shown(branch) for branch in self.fresh.branches]}
+        shadow = self.fresh.shadow
+        return found | ({"ShadowProductionVariants": [shown(shadow)]} if shadow else {})
+
+    async def _run(self, done: Callable[[str], None]) -> None:
         try:
-            failure = await self._launched()
-            with self._timers.working():
-                if failure is None:
-                    await switch()
-                else:
-                    await self._close("rolled back")
-            self._timers.note("endpoint_updated" if failure is None else "update_failed")
-            done("" if failure is None else failure)
+            failure = await self._within_limit()
+            self.share = 0.0 if failure else 1.0
+            ends, reason = self.old, "endpoint updated"
+            if failure:
+                ends, reason = self.fresh, "rolled back"
+            await _close(ends, reason)
+            self._timers.note("update_failed" if failure else "endpoint_updated")
+            done(failure or "")
         except asyncio.CancelledError:
-            await self._close("closed")
+            self.share = 0.0
+            await _close(self.fresh, "closed")
             raise
+
+    async def _within_limit(self) -> str | None:
+        """Why the deployment failed; None when only the old instances are left to end."""
+        way, limit_s = asyncio.create_task(self._way()), self._course.limit_s
+
+        def give_up() -> None:
+            way.cancel()
+
+        at_s = self._timers.now() + limit_s
+        limit = self._timers.call_at(at_s, give_up) if limit_s < math.inf else None
+        try:
+            await asyncio.wait([way])
+            return f"It took more than {limit_s:g} s." if way.cancelled() else way.result()
+        finally:
+            way.cancel()
+            await asyncio.gather(way, return_exceptions=True)
+            if limit is not None:
+                limit.cancel()
+
+    async def _way(self) -> str | None:
+        if (failure := await self._launched()) is not None:
+            return failure
+        self.stage = "Baking"
+        for share in self._course.shares:
+            self.share = share
+            self._timers.note("traffic_shifted", share=round(share, 6))
+            await self._timers.rest(self._course.bake_s)
+        await self._timers.rest(self._course.termination_s)
+        return None
 
     async def _launched(self) -> str | None:
         """Why not all are in service; None when they are."""
-        launches = (branch.launch() for branch in self.fresh)
-        outcomes = await asyncio.gather(*launches, return_exceptions=True)
+        launches = [branch.launch() for branch in self.fresh.all()]
+        outcomes = await self._timers.together(launches)
         failures = [each for each in outcomes if isinstance(each, BaseException)]
         if not failures:
             return None
@@ -93,9 +144,15 @@ class Rollout:
         reason = str(known) if known is not None else "An internal failure occurred."
         return f"The new instances did not pass the health check: {reason}"
 
-    async def _close(self, reason: str) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*(branch.close(reason) for branch in self.fresh))
+
+async def _close(lineup: Lineup, reason: str) -> None:
+    """To the end, also when who waits for it is cancelled: no process is left behind."""
+    closing = asyncio.gather(*(branch.close(reason) for branch in lineup.all()))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
 
 
 def _refused(kind: str) -> ApiError:

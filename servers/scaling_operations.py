@@ -1,6 +1,5 @@
-"""Application Auto Scaling's control operations: target tracking, changed while endpoints serve."""
+"""Application Auto Scaling's control operations: targets, and the policies that they follow."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
@@ -12,11 +11,10 @@ from bench.target import ProvisionedScaling
 from servers.api_document import Document, converted, invalid
 from servers.control import Operations
 from servers.endpoint_operations import EndpointOperations
-from servers.wire import ACCOUNT, REGION, ApiError
-
-_RESOURCE = re.compile(r"endpoint/([^/]+)/variant/([^/]+)")
-INSTANCES = "sagemaker:variant:DesiredInstanceCount"
-UNITS = "sagemaker:variant:DesiredProvisionedConcurrency"
+from servers.scalable import UNITS, Target, not_found, scaling_arn
+from servers.scheduled_actions import Capacities, Capacity, ScheduledActions
+from servers.timers import Timers
+from servers.wire import ApiError
 
 _UTILIZATION = "SageMakerVariantProvisionedConcurrencyUtilization"
 _METRICS: dict[str, Literal["InvocationsPerInstance", "ConcurrentRequestsPerModel"]] = {
@@ -27,33 +25,11 @@ _METRICS: dict[str, Literal["InvocationsPerInstance", "ConcurrentRequestsPerMode
 Seconds = Annotated[int, Meta(ge=0)]
 
 
-class Target(Struct, frozen=True, rename="pascal"):
-    """What every operation names."""
-
-    service_namespace: Literal["sagemaker"]
-    resource_id: str
-    scalable_dimension: Literal[
-        "sagemaker:variant:DesiredInstanceCount",
-        "sagemaker:variant:DesiredProvisionedConcurrency",
-    ]
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.resource_id, self.scalable_dimension
-
-    def place(self) -> tuple[str, str]:
-        """Endpoint and variant."""
-        found = _RESOURCE.fullmatch(self.resource_id)
-        if found is None:
-            raise invalid(f"ResourceId {self.resource_id!r}: give endpoint/NAME/variant/NAME.")
-        return found[1], found[2]
-
-
 class Registration(Target, frozen=True, rename="pascal"):
     """RegisterScalableTarget."""
 
-    min_capacity: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    max_capacity: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    min_capacity: Capacity | None = None
+    max_capacity: Capacity | None = None
 
 
 class Metric(Struct, frozen=True, rename="pascal"):
@@ -89,6 +65,12 @@ class Scaled(Protocol):
     def follow(self, variant: str, policy: TargetTracking | ProvisionedScaling | None) -> None:
         """From now on; None: nothing any more. ValidationError when there is no such variant."""
 
+    def hold(self, variant: str, least: int, most: int, reason: str) -> None:
+        """Keep the capacity within new bounds from now on, also when a policy changes it.
+
+        ValidationError when there is no such variant, or it cannot have as many.
+        """
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -100,10 +82,12 @@ class Registered:
 
 
 class ScalingOperations:
-    """Registers targets and puts policies; each works at once."""
+    """Registers targets and puts policies; each works at once. Actions work when they are due."""
 
-    def __init__(self, endpoints: EndpointOperations) -> None:
+    def __init__(self, endpoints: EndpointOperations, timers: Timers) -> None:
         self._endpoints = endpoints
+        self._timers = timers
+        self._scheduled = ScheduledActions(timers, self._known, self._act)
         self._registered: dict[tuple[str, str], Registered] = {}
 
     @property
@@ -115,6 +99,7 @@ class ScalingOperations:
             "PutScalingPolicy": self._put,
             "DeleteScalingPolicy": self._delete,
             "DescribeScalingPolicies": self._policies,
+            **self._scheduled.table,
         }
         return {f"AnyScaleFrontendService.{name}": each for name, each in operations.items()}
 
@@ -127,14 +112,18 @@ class ScalingOperations:
         if least is None or most is None or least > most:
             raise invalid("Give MinCapacity and MaxCapacity, the first at most the second.")
         found = Registered(least, most, old.policy if old else None)
-        self._apply(wanted, found)
+        if old is None:
+            self._apply(wanted, found)
+        elif old.policy is not None:
+            self._endpoint(wanted).hold(wanted.place()[1], least, most, "new bounds of its target")
         self._registered[wanted.key] = found
-        return {"ScalableTargetARN": _arn("scalable-target", wanted.resource_id)}
+        return {"ScalableTargetARN": scaling_arn("scalable-target", wanted.resource_id)}
 
     async def _deregister(self, body: Document) -> Document:
         wanted = converted(body, Target)
         self._apply(wanted, replace(self._known(wanted), policy=None))
         del self._registered[wanted.key]
+        self._scheduled.forget(wanted)
         return {}
 
     async def _put(self, body: Document) -> Document:
@@ -154,13 +143,13 @@ class ScalingOperations:
         self._apply(wanted, found)
         self._registered[wanted.key] = found
         name = f"{wanted.resource_id}:policyName/{wanted.policy_name}"
-        return {"PolicyARN": _arn("scalingPolicy", name), "Alarms": []}
+        return {"PolicyARN": scaling_arn("scalingPolicy", name), "Alarms": []}
 
     async def _delete(self, body: Document) -> Document:
         wanted = converted(body, PolicyRequest)
         known = self._known(wanted)
         if known.policy is None or known.policy.policy_name != wanted.policy_name:
-            raise _not_found(f"No scaling policy called {wanted.policy_name}")
+            raise not_found(f"No scaling policy called {wanted.policy_name}")
         found = replace(known, policy=None)
         self._apply(wanted, found)
         self._registered[wanted.key] = found
@@ -193,8 +182,30 @@ class ScalingOperations:
 
     def _known(self, target: Target) -> Registered:
         if target.key not in self._registered:
-            raise _not_found(f"No scalable target registered for {target.resource_id}")
+            raise not_found(f"No scalable target registered for {target.resource_id}")
         return self._registered[target.key]
+
+    def _act(self, target: Target, capacities: Capacities, reason: str) -> None:
+        """Set new bounds, when no update is under way; what cannot be is noted."""
+        name, variant = target.place()
+
+        def act() -> None:
+            if (known := self._registered.get(target.key)) is None:
+                return
+            least = capacities.min_capacity or known.least
+            most = capacities.max_capacity or known.most
+            noted = {"resource": target.resource_id, "min": least, "max": most, "reason": reason}
+            try:
+                if least > most:
+                    raise invalid(f"MinCapacity {least} is more than MaxCapacity {most}.")
+                self._endpoint(target).hold(variant, least, most, reason)
+            except ApiError as error:
+                self._timers.note("scheduled_action_failed", **noted, error=error.message)
+            else:
+                self._registered[target.key] = replace(known, least=least, most=most)
+                self._timers.note("scheduled_action", **noted)
+
+        self._endpoints.after_update(name, act)
 
     def _apply(self, target: Target, found: Registered) -> None:
         endpoint, (_, variant) = self._endpoint(target), target.place()
@@ -227,11 +238,3 @@ def _policy(dimension: str, found: Registered) -> TargetTracking | ProvisionedSc
         scale_in_cooldown_s=put.scale_in_cooldown,
         disable_scale_in=put.disable_scale_in,
     )
-
-
-def _not_found(what: str) -> ApiError:
-    return ApiError(400, "ObjectNotFoundException", f"{what}.")
-
-
-def _arn(kind: str, name: str) -> str:
-    return f"arn:aws:application-autoscaling:{REGION}:{ACCOUNT}:{kind}/{name}"

@@ -11,13 +11,12 @@ from typing import Any
 from bench.scaling import TargetTracking
 from bench.target import Lambda, ProvisionedScaling, Serverless
 from servers.endpoint import ColdStart, Invocation, Means, Served, call_model, instance_names
-from servers.endpoint_config import EndpointConfig
-from servers.endpoint_operations import Change
+from servers.endpoint_operations import Change, Update
 from servers.environments import Environment, Environments, Weighed
 from servers.instance import InstanceFailed
 from servers.pages import Pages
 from servers.provisioned import Provisioned, Scaler
-from servers.scaling_operations import UNITS
+from servers.scalable import UNITS
 from servers.timers import Timer
 from servers.usage import Usage
 from servers.wire import (
@@ -149,9 +148,12 @@ class ServerlessEndpoint:
             )
         self.change_concurrency(config.max_concurrency, config.provisioned_concurrency)
 
-    def renew(self, config: EndpointConfig, retain: bool, done: Callable[[str], None]) -> None:
-        """`update`, with the concurrency of ``config`` unless ``retain``."""
-        variant = config.request.production_variants[0]
+    def renew(self, update: Update, done: Callable[[str], None]) -> None:
+        """`update`, with the concurrency of the configuration unless it is retained.
+
+        All at once whatever its DeploymentConfig says, as on AWS.
+        """
+        variant = update.config.request.production_variants[0]
         wanted = variant.serverless_config
         if wanted is None:
             raise validation_error(
@@ -164,7 +166,7 @@ class ServerlessEndpoint:
                 f"Endpoint {self.name} keeps its variant, model and memory size here: "
                 f"{VARIANT}, {self.name}, {self._target.memory_mb} MB. Start another one."
             )
-        if not retain:
+        if not update.retain:
             units = wanted.provisioned_concurrency or 0
             self.change_concurrency(wanted.max_concurrency, units)
         self.update(done)
@@ -172,13 +174,21 @@ class ServerlessEndpoint:
     def follow(self, variant: str, policy: TargetTracking | ProvisionedScaling | None) -> None:
         """Let the provisioned concurrency follow ``policy`` from now on, or nothing."""
         assert not isinstance(policy, TargetTracking), "that is for instances"
+        self._check_units(variant, policy.max_units if policy else 0)
+        self._scaler.follow(policy)
+
+    def hold(self, variant: str, least: int, most: int, reason: str) -> None:
+        """Keep the provisioned concurrency within new bounds from now on, also of a policy."""
+        self._check_units(variant, most)
+        self._scaler.hold(least, most, reason)
+
+    def _check_units(self, variant: str, most: int) -> None:
         if variant != VARIANT:
             raise validation_error(f"Endpoint {self.name} has only the variant {VARIANT}.")
-        if policy is not None and policy.max_units > self.max_concurrency:
+        if most > self.max_concurrency:
             raise validation_error(
-                f"MaxCapacity {policy.max_units} is above MaxConcurrency {self.max_concurrency}."
+                f"MaxCapacity {most} is above MaxConcurrency {self.max_concurrency}."
             )
-        self._scaler.follow(policy)
 
     def _config(self) -> dict[str, int]:
         config = {

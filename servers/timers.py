@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,13 +107,40 @@ class Timers:
         done: asyncio.Future[None] = self._loop.create_future()
 
         def wake() -> None:
+            timer.cancel()
             self._member.update(work=1)
             if not done.done():
                 done.set_result(None)
 
-        self.call_at(self.now() + delay_s, wake)
+        timer = self.call_at(self.now() + delay_s, wake)
         self._member.update(work=-1)
-        await done
+        try:
+            await done
+        finally:
+            if timer.callback is not None:  # cancelled: the work of the caller goes on
+                wake()
+
+    async def together(self, works: Sequence[Coroutine[None, None, None]]) -> list[object]:
+        """Run ``works`` beside each other, inside `working`; their outcomes, exceptions too.
+
+        The caller's part in the account is split among them, and comes back with the last one: no
+        jump can come between its end and what the caller does next.
+        """
+        left = len(works)
+        if not left:
+            return []
+
+        def ended(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                self._member.update(work=-1)
+
+        self._member.update(work=left - 1)
+        tasks = [asyncio.ensure_future(work) for work in works]
+        for task in tasks:
+            task.add_done_callback(ended)
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     def park(self, requests: int) -> None:
         """So many more requests (fewer if negative) wait here for a moment on the clock alone."""

@@ -101,6 +101,7 @@ class House:
         )
         named = [*target.variants, *([target.shadow] if target.shadow else [])]
         self.models = {known_as("e", variant): variant.model for variant in named}
+        """By the name that callers know a model by; a test may add more."""
 
         def maker_of(model: str) -> Callable[[str], Pretended]:
             return lambda name: self.new(name, self.models.get(model))

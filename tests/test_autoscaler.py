@@ -63,6 +63,25 @@ def test_concurrency_scales_out_within_half_a_minute(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_other_bounds_take_nothing_from_what_a_policy_has_seen(tmp_path: Path) -> None:
+    """Set each minute, as by a schedule: it adds after three all the same, and keeps to them."""
+
+    async def steps(house: House) -> None:
+        for _ in range(6):
+            await house.traffic(minutes=1, a_minute=40)
+            house.endpoint.hold("AllTraffic", 1, 2, "scheduled")
+        assert len(house.alive) == 2
+        house.endpoint.hold("AllTraffic", 2, 2, "scheduled")
+        await house.wait(3600.0)
+        assert len(house.alive) == 2
+
+    events, _ = live(tmp_path, target(scaling=TRACKING), steps)
+    [change] = [event for event in events if event["kind"] == "scaling"]
+    assert (change["before"], change["desired"]) == (1, 2)
+    assert change["at_s"] == pytest.approx(180, abs=2)
+
+
+@pytest.mark.slow
 def test_a_silent_day_is_skipped_although_the_endpoint_scales(tmp_path: Path) -> None:
     """With nothing to remove nobody looks: a day passes in one jump."""
 

@@ -1,20 +1,25 @@
-"""What the front end does when it is itself in trouble; called as an ASGI application."""
+"""What the front end does when it is itself in trouble; an ASGI application, or behind boto3."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from botocore.exceptions import ClientError, EventStreamError
 
 import servers.direct
 from bench.clock import Clock
 from bench.events import EventLog
-from servers.endpoint import Invocation, Served
+from servers.endpoint import Invocation, Served, Streamed
 from servers.front import Front
+from servers.http_connection import HttpConnection
 from servers.timers import Timers
 from servers.wire import Answer, ApiError, validation_error
+from tests.serving import aws, eventually_async
 
 
 class Slow:
@@ -35,6 +40,14 @@ class Slow:
 
     def oversize(self, request_id: str) -> ApiError:
         return validation_error(request_id)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, invocation: Invocation) -> AsyncIterator[Streamed]:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield invocation.body
+            raise ZeroDivisionError("a secret of ours")
+
+        yield Streamed({}, "instance-1", "AllTraffic", 0.0, chunks(), lambda: None)
 
     async def invoke(self, invocation: Invocation) -> Served:
         if invocation.body == b"break":
@@ -101,3 +114,77 @@ def test_a_fault_of_ours_is_an_internal_failure_without_our_secrets(
 
     with_front(tmp_path, steps)
     assert "a secret of ours" in caplog.text
+
+
+def through_boto3(folder: Path, ask: Callable[[Any], None]) -> None:
+    """Let ``ask`` talk to the front with an unmodified client of the runtime API."""
+
+    async def steps(front: Front, _: Slow) -> None:
+        config = uvicorn.Config(
+            front,
+            port=0,
+            http=HttpConnection,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_level="warning",
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        await eventually_async(lambda: server.started)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        try:
+            await asyncio.to_thread(ask, aws("sagemaker-runtime", f"http://{host}:{port}"))
+        finally:
+            server.should_exit = True
+            await serving
+
+    with_front(folder, steps)
+
+
+@pytest.mark.slow
+def test_boto3_sees_a_fault_of_ours_as_an_internal_failure(tmp_path: Path) -> None:
+    """InternalFailure, 500, as a typed exception, and the reason is not in it."""
+
+    def ask(runtime: Any) -> None:
+        with pytest.raises(runtime.exceptions.InternalFailure) as caught:
+            runtime.invoke_endpoint(EndpointName="slow", Body=b"break")
+        found = caught.value.response
+        assert found["Error"]["Code"] == "InternalFailure"
+        assert found["ResponseMetadata"]["HTTPStatusCode"] == 500
+        assert "secret" not in found["Error"]["Message"]
+
+    through_boto3(tmp_path, ask)
+
+
+@pytest.mark.slow
+def test_boto3_sees_a_fault_within_a_stream_as_an_internal_stream_failure(tmp_path: Path) -> None:
+    """InternalStreamFailure, after the parts that came."""
+
+    def ask(runtime: Any) -> None:
+        answer = runtime.invoke_endpoint_with_response_stream(EndpointName="slow", Body=b"one")
+        with contextlib.closing(answer["Body"]) as body:
+            received = iter(body)
+            assert next(received)["PayloadPart"]["Bytes"] == b"one"
+            with pytest.raises(EventStreamError) as caught:
+                next(received)
+        assert caught.value.response["Error"]["Code"] == "InternalStreamFailure"
+
+    through_boto3(tmp_path, ask)
+
+
+@pytest.mark.slow
+def test_boto3_sees_that_there_is_no_room_as_service_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ServiceUnavailable, 503: for either way of invoking."""
+    monkeypatch.setattr(servers.front, "MAX_HELD_BYTES", 10)
+
+    def ask(runtime: Any) -> None:
+        for invoke in (runtime.invoke_endpoint, runtime.invoke_endpoint_with_response_stream):
+            with pytest.raises(ClientError) as caught:
+                invoke(EndpointName="slow", Body=b"x" * 11)
+            assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
+            assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+
+    through_boto3(tmp_path, ask)

@@ -160,6 +160,23 @@ def test_target_tracking_follows_the_utilisation(tmp_path: Path) -> None:
     assert changes == [(1, 2), (2, 1)]
 
 
+def test_other_bounds_hold_at_once_and_for_the_policy(tmp_path: Path) -> None:
+    """Two at once; and the silence that followed removes none of them."""
+    scaling = ProvisionedScaling(max_units=4, target_utilization=0.5)
+
+    async def steps(house: House) -> None:
+        house.endpoint.hold("AllTraffic", 2, 3, "asked for")
+        await house.wait(3000.0)
+        assert house.alive == 2
+        house.endpoint.hold("AllTraffic", 1, 3, "asked for")
+        await house.wait(3000.0)
+        assert house.alive == 1  # its policy goes down to the new bound by itself
+        with pytest.raises(ApiError, match="above MaxConcurrency 10"):
+            house.endpoint.hold("AllTraffic", 1, 11, "asked for")
+
+    live(tmp_path, kept_ready(1, provisioned_scaling=scaling), steps)
+
+
 def test_the_concurrency_can_be_changed_while_it_serves(tmp_path: Path) -> None:
     """What breaks a limit is refused as the API refuses it, and changes nothing."""
 

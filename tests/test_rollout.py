@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, WaiterError
 from bench.deployment import Deployment, Endpoint
 from bench.raw import read_events
 from bench.target import Realtime
-from tests.serving import Serving, serving
+from tests.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.slow
 
@@ -152,17 +152,57 @@ def test_an_update_that_cannot_start_leaves_the_old_instances_serving(
     assert "no weights" in shown["FailureReason"]
 
 
+def test_a_canary_under_load_loses_no_request(server: Serving, control: Any, folder: Path) -> None:
+    """Old and new instances stand beside each other until the last wait is over."""
+    model, began = {"old": "new", "new": "e"}[said(server)], len(read_events(folder))
+    routing = {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+        "WaitIntervalInSeconds": 1,
+    }
+    policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": 1}
+    with Callers(server, 3) as callers:
+        name = update(control, model, DeploymentConfig={"BlueGreenUpdatePolicy": policy})
+        eventually(lambda: bool(shifts(folder, began)), "the traffic shifts")
+        during = control.describe_endpoint(EndpointName="e")
+        both = server.status()["e"]["instances"]
+        after = settle(control)
+    assert callers.errors == []
+    assert set(callers.words) == {"old", "new"}
+    pending = during["PendingDeploymentSummary"]
+    assert (during["EndpointStatus"], pending["EndpointConfigName"]) == ("Updating", name)
+    assert pending["ProductionVariants"][0]["VariantStatus"] == [{"Status": "Baking"}]
+    assert both > server.status()["e"]["instances"]
+    assert "PendingDeploymentSummary" not in after
+    assert after["EndpointConfigName"] == name
+    assert after["LastDeploymentConfig"] == {"BlueGreenUpdatePolicy": policy}
+    assert shifts(folder, began) == [0.5, 1.0]
+    assert said(server) == ("new" if model == "new" else "old")
+
+
+def said(server: Serving) -> str:
+    answer: str = json.load(server.client().invoke_endpoint(EndpointName="e", Body=b"1")["Body"])
+    return answer
+
+
+def shifts(folder: Path, began: int) -> list[float]:
+    events = read_events(folder)[began:]
+    return [each["share"] for each in events if each["kind"] == "traffic_shifted"]
+
+
 def test_weights_and_counts_may_stay_as_they_are(server: Serving, control: Any) -> None:
-    """With RetainAllVariantProperties; and a good update takes the old failure away."""
+    """With RetainAllVariantProperties, and RetainDeploymentConfig: the canary is one again."""
     counts = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}]
     control.update_endpoint_weights_and_capacities(
         EndpointName="e", DesiredWeightsAndCapacities=counts
     )
     settle(control)
-    update(control, "e", count=1, RetainAllVariantProperties=True)
+    update(control, "e", 1, RetainAllVariantProperties=True, RetainDeploymentConfig=True)
     shown = settle(control)
     assert shown["ProductionVariants"][0]["CurrentInstanceCount"] == 2
-    assert "FailureReason" not in shown
+    assert "FailureReason" not in shown  # a good update takes the old one away
+    policy = shown["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]
+    assert policy["TrafficRoutingConfiguration"]["Type"] == "CANARY"
     assert json.load(server.client().invoke_endpoint(EndpointName="e", Body=b"1")["Body"]) == "old"
 
 
@@ -177,4 +217,16 @@ def test_what_is_unknown_is_refused_before_anything_changes(control: Any) -> Non
     control.create_endpoint_config(EndpointConfigName="zero", ProductionVariants=[variant])
     with pytest.raises(ClientError, match="cannot become serverless"):
         control.update_endpoint(EndpointName="e", EndpointConfigName="zero")
+    assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
+
+
+def test_deployments_that_are_not_made_here_are_refused(control: Any) -> None:
+    """Rolling updates and alarms, before anything changes."""
+    alarms = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}
+    batch = {"Type": "INSTANCE_COUNT", "Value": 1}
+    rolling = {"RollingUpdatePolicy": {"MaximumBatchSize": batch, "WaitIntervalInSeconds": 0}}
+    for config, words in ((alarms, "no alarms of CloudWatch"), (rolling, "is not done here")):
+        with pytest.raises(ClientError, match=words) as caught:
+            update(control, "new", DeploymentConfig=config)
+        assert caught.value.response["Error"]["Code"] == "ValidationException"
     assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"

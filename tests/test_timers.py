@@ -141,3 +141,49 @@ def test_where_no_load_is_awaited_it_counts_from_now(tmp_path: Path) -> None:
         assert told[0] == pytest.approx(timers.now(), abs=0.5)
 
     on_clock(tmp_path, steps)
+
+
+def test_what_runs_together_gives_its_part_back_without_a_gap(tmp_path: Path) -> None:
+    """Two rests beside each other: no jump comes between the longer one's end and what follows."""
+
+    async def steps(timers: Timers) -> None:
+        with timers.working():
+            timers.call_at(10_000.0, lambda: None)  # where a gap would lead
+            outcomes = await timers.together([timers.rest(100.0), timers.rest(200.0), fails()])
+            assert timers.now() == pytest.approx(200, abs=1)
+            await timers.rest(100.0)
+            assert timers.now() == pytest.approx(300, abs=1)
+            assert await timers.together([]) == []
+        assert [type(each) for each in outcomes] == [type(None), type(None), ValueError]
+
+    async def fails() -> None:
+        raise ValueError
+
+    on_clock(tmp_path, steps)
+
+
+def test_a_rest_that_is_cancelled_leaves_the_account_as_it_was(tmp_path: Path) -> None:
+    """The work of whoever was cancelled holds the clock while it cleans up."""
+
+    async def steps(timers: Timers) -> None:
+        cleaning, let_go = asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await timers.rest(9000.0)
+            finally:
+                timers.call_at(5000.0, lambda: None)
+                cleaning.set()
+                await let_go.wait()
+                assert timers.now() < 1
+
+        with timers.working():
+            task = timers.start(work())
+            await asyncio.sleep(0)
+            task.cancel()
+            await cleaning.wait()
+        let_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    on_clock(tmp_path, steps)
