@@ -101,7 +101,7 @@ class Channel:
         self._closed = True
         self._idle.clear()
         for connection in list(self._open):
-            connection.abort()
+            connection.fail(Broken("the connections were closed"))
 
     async def _connection(self) -> "_Connection":
         oldest_s = time.monotonic() - IDLE_S
@@ -306,6 +306,9 @@ class _Connection(asyncio.Protocol):
 
     def begin(self, request: list[bytes], exchange: "_Exchange") -> None:
         """Send a request; ``exchange`` takes what comes back."""
+        if not self.usable:  # it has ended since it was opened, and nobody would say so again
+            exchange.fail(Broken("it closed the connection", sent=False))
+            return
         self._exchange, self._begun, self._header_bytes = exchange, False, 0
         assert self._transport is not None
         for part in request:

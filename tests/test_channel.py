@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from servers.channel import MAX_UNREAD_BYTES, Broken, Call, Channel
+from tests.serving import eventually_async
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 POST = Call("POST", "/invocations", {"content-type": "a/b"}, b"body")
@@ -142,6 +143,19 @@ def test_a_refused_connection_is_broken_before_anything_was_sent() -> None:
         assert not caught.value.sent
 
     asyncio.run(run())
+
+
+def test_what_is_under_way_when_the_channel_closes_is_broken() -> None:
+    """Whoever waits is told at once, and not when the time-out ends."""
+
+    async def steps(channel: Channel, script: Script) -> None:
+        waiting = asyncio.create_task(channel.ask(POST, 100, 60.0))
+        await eventually_async(lambda: len(script.requests) == 1)
+        channel.close()
+        with pytest.raises(Broken, match="were closed"):
+            await asyncio.wait_for(waiting, 10)
+
+    against(lambda: Script(b""), steps)
 
 
 def test_an_answer_above_the_limit_is_cut_and_its_connection_dropped() -> None:
