@@ -48,7 +48,7 @@ def input_fn(body, content_type, context=None):
 """A model that answers with what it is given, or does what it is told."""
 
 
-_clients: list[Any] = []
+_open: list[Callable[[], None]] = []
 
 
 def aws(service: str, address: str, more: Config | None = None) -> Any:
@@ -61,14 +61,20 @@ def aws(service: str, address: str, more: Config | None = None) -> Any:
         aws_secret_access_key="test",
         config=Config(retries={"total_max_attempts": 1}, read_timeout=70).merge(more or Config()),
     )
-    _clients.append(client)
+    _open.append(client.close)
+    # An answer whose body nobody reads keeps its connection, which the client then forgets.
+    client.meta.events.register("after-call", _note_answer)
     return client
+
+
+def _note_answer(http_response: Any, **_: Any) -> None:
+    _open.append(http_response.raw.close)
 
 
 def close_clients() -> None:
     """Close the connections of all clients so far; one that is used again opens new ones."""
-    while _clients:
-        _clients.pop().close()
+    while _open:
+        _open.pop()()
 
 
 @dataclass(frozen=True)
