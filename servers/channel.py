@@ -28,10 +28,7 @@ SMALL_BYTES = 64 * 1024
 
 
 class Broken(Exception):
-    """The connection ended before the answer was complete.
-
-    ``sent``: after the request had left. ``status``: of an answer that had begun, else 0.
-    """
+    """The connection ended too soon; ``sent``: after the request; ``status``: 0 without a head."""
 
     def __init__(self, reason: str, sent: bool = True, status: int = 0) -> None:
         super().__init__(reason)

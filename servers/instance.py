@@ -162,6 +162,8 @@ class ProcessInstance:
         try:
             async with asyncio.timeout(self._spec.profile["startup_timeout_s"]):
                 parts = await self._healthy()
+            if self._group.out_of_memory():  # by its last step, the watchdog's next one is to come
+                raise InstanceFailed(self._why_ended())
         except TimeoutError:
             await self.stop()
             limit_s = self._spec.profile["startup_timeout_s"]

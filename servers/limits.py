@@ -154,6 +154,8 @@ class _Watched:
             self._process = None
 
     def out_of_memory(self) -> bool:
+        if not self._killed:
+            self.look()  # the last look may be older than what it holds
         return self._killed
 
     def release(self) -> None:

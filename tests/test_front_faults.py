@@ -178,7 +178,7 @@ def test_boto3_sees_that_there_is_no_room_as_service_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ServiceUnavailable, 503: for either way of invoking."""
-    monkeypatch.setattr(servers.front, "MAX_HELD_BYTES", 10)
+    monkeypatch.setattr(servers.direct, "MAX_HELD_BYTES", 10)
 
     def ask(runtime: Any) -> None:
         for invoke in (runtime.invoke_endpoint, runtime.invoke_endpoint_with_response_stream):
