@@ -1,9 +1,9 @@
 """The queues that ``tests/perf_async.py`` compares: ours, Celery on Redis and huey on SQLite.
 
-Each is two programs: one puts jobs one after the other, then one process works them off, so many at
-once. A job notes its number and the moment in a file, by one ``write``; nothing else, so what is
-left is the queue's own cost. Peers are set as their documentation says for many short tasks that
-are acknowledged when they are done. They live in an environment of their own.
+Each is two programs: in one so many callers put jobs, each in turn, then one process works them
+off, so many at once. A job notes its number and the moment in a file, by one ``write``; nothing
+else, so what is left is the queue's own cost. Peers are set as their documentation says for many
+short tasks that are acknowledged when they are done. They live in an environment of their own.
 """
 
 import contextlib
@@ -32,6 +32,16 @@ NOTES = os.open(FOLDER + "/done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def work(number):
     os.write(NOTES, b"%d %d\\n" % (number, time.monotonic_ns()))
+
+def rate(jobs, enqueue):
+    "Jobs put a second by WIDTH callers."
+    from concurrent.futures import ThreadPoolExecutor
+    from contextlib import nullcontext
+    with ThreadPoolExecutor(WIDTH) if WIDTH > 1 else nullcontext() as pool:
+        began = time.perf_counter()
+        for _ in (pool.map if WIDTH > 1 else map)(enqueue, range(jobs)):
+            pass
+        return jobs / (time.perf_counter() - began)
 """
 _OURS = """
 import asyncio
@@ -47,9 +57,14 @@ def job(number):
 
 async def put_all(jobs):
     await backlog.open()
+    numbers = iter(range(jobs))
+
+    async def call():
+        for number in numbers:
+            await backlog.put(job(number))
+
     began = time.perf_counter()
-    for number in range(jobs):
-        await backlog.put(job(number))
+    await asyncio.gather(*(call() for _ in range(WIDTH)))
     print(jobs / (time.perf_counter() - began))
     await backlog.close()
 
@@ -87,10 +102,7 @@ app.conf.update(
 task = app.task(work, name="work")
 
 def put(jobs):
-    began = time.perf_counter()
-    for number in range(jobs):
-        task.delay(number)
-    print(jobs / (time.perf_counter() - began))
+    print(rate(jobs, task.delay))
 """
 _HUEY = """
 from huey import SqliteHuey
@@ -98,10 +110,7 @@ huey = SqliteHuey(filename=FOLDER + "/huey.db", results=False, fsync=SYNC)
 task = huey.task()(work)
 
 def put(jobs):
-    began = time.perf_counter()
-    for number in range(jobs):
-        task(number)
-    print(jobs / (time.perf_counter() - began))
+    print(rate(jobs, task))
 """
 
 
@@ -114,12 +123,12 @@ def task(number):
     work(number)
     huey.get("unacknowledged-%d" % number)  # which forgets it
 
+def enqueue(number):
+    huey.put("unacknowledged-%d" % number, number)
+    task(number)
+
 def put(jobs):
-    began = time.perf_counter()
-    for number in range(jobs):
-        huey.put("unacknowledged-%d" % number, number)
-        task(number)
-    print(jobs / (time.perf_counter() - began))
+    print(rate(jobs, enqueue))
 """
 
 
