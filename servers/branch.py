@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -54,6 +54,16 @@ class Branch:
         if self.autoscaler is not None:
             self.autoscaler.close()
         await self.replicas.close(reason)
+
+    def summary(self) -> dict[str, Any]:
+        """Its weight and its instances, as ``DescribeEndpoint`` shows them."""
+        return {
+            "VariantName": self.name,
+            "CurrentWeight": self.weight,
+            "DesiredWeight": self.weight,
+            "CurrentInstanceCount": self.replicas.in_service,
+            "DesiredInstanceCount": self.replicas.desired,
+        }
 
     def metered(self, began_s: float) -> "_Metered":
         """Real work for one request, written into the metrics; `with` gives its `Outcome`."""
@@ -130,6 +140,11 @@ class Lineup:
     def named(self, variant: str) -> Branch | None:
         """The production variant of that name."""
         return next((branch for branch in self.branches if branch.name == variant), None)
+
+    def shown(self, of: Callable[[Branch], dict[str, Any]]) -> dict[str, Any]:
+        """The variants as the API lists them, each as ``of`` shows it."""
+        found = {"ProductionVariants": [of(branch) for branch in self.branches]}
+        return found | ({"ShadowProductionVariants": [of(self.shadow)]} if self.shadow else {})
 
     def holds(self, instance: str) -> bool:
         """Whether an instance of that name is in service here."""

@@ -142,27 +142,14 @@ class RealtimeEndpoint:
                 "RoutingConfig": {"RoutingStrategy": branch.replicas.routing},
             }
 
-        found = {"ProductionVariants": [shown(branch) for branch in self.branches]}
-        shadow = self._lineup.shadow
-        return found | ({"ShadowProductionVariants": [shown(shadow)]} if shadow else {})
+        return self._lineup.shown(shown)
 
     def describe(self) -> dict[str, Any]:
         """Its variants as ``DescribeEndpoint`` shows them."""
-
-        def shown(branch: Branch) -> dict[str, Any]:
-            return {
-                "VariantName": branch.name,
-                "CurrentWeight": branch.weight,
-                "DesiredWeight": branch.weight,
-                "CurrentInstanceCount": branch.replicas.in_service,
-                "DesiredInstanceCount": branch.replicas.desired,
-            }
-
-        found: dict[str, Any] = {"ProductionVariants": [shown(each) for each in self.branches]}
+        found = self._lineup.shown(Branch.summary)
         if self._rollout is not None:
             found["PendingDeploymentSummary"] = self._rollout.pending()
-        shadow = self._lineup.shadow
-        return found | ({"ShadowProductionVariants": [shown(shadow)]} if shadow else {})
+        return found
 
     def change(self, changes: Sequence[Change]) -> None:
         """Change weights and counts of variants; ValidationError before any change.

@@ -74,20 +74,8 @@ class Rollout:
 
     def pending(self) -> dict[str, Any]:
         """The variants of PendingDeploymentSummary."""
-
-        def shown(branch: Branch) -> dict[str, Any]:
-            return {
-                "VariantName": branch.name,
-                "CurrentWeight": branch.weight,
-                "DesiredWeight": branch.weight,
-                "CurrentInstanceCount": branch.replicas.in_service,
-                "DesiredInstanceCount": branch.replicas.desired,
-                "VariantStatus": [{"Status": self.stage}],
-            }
-
-        found = {"ProductionVariants": [shown(branch) for branch in self.fresh.branches]}
-        shadow = self.fresh.shadow
-        return found | ({"ShadowProductionVariants": [shown(shadow)]} if shadow else {})
+        stage = {"VariantStatus": [{"Status": self.stage}]}
+        return self.fresh.shown(lambda branch: branch.summary() | stage)
 
     async def _run(self, done: Callable[[str], None]) -> None:
         try:
