@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import resource
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -23,3 +25,15 @@ def die_with_parent(parent_pid: int | None) -> None:
         raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
     if os.getppid() != parent_pid:  # it died before the request was in force
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def peak_memory_bytes(pid: int | None = None) -> int:
+    """The most that this process, or on Linux another one, has held in memory at once.
+
+    Of its own program: getrusage's figure begins with what the process that forked it had.
+    """
+    status = Path(f"/proc/{'self' if pid is None else pid}/status")
+    if sys.platform.startswith("linux"):
+        lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

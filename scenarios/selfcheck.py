@@ -1,8 +1,6 @@
 """Whether the generator itself was fit to measure: the machine's timer, its cores, its pauses."""
 
 import gc
-import resource
-import sys
 import time
 from typing import Any
 
@@ -10,6 +8,8 @@ import gevent
 import numpy as np
 import psutil
 from gevent import monkey
+
+from bench.process import peak_memory_bytes
 
 FLOOR_S = 0.5
 FLOOR_RPS = 1000
@@ -67,7 +67,7 @@ class SelfCheck:
             "longest_collection_s": round(self._longest_collection_s, 6),
             "stalls": self._stalls,
             "longest_stall_s": round(self._longest_stall_s, 6),
-            "memory_growth_bytes": max(0, _most_memory_bytes() - self._memory_bytes),
+            "memory_growth_bytes": max(0, peak_memory_bytes() - self._memory_bytes),
         }
 
     def _collection(self, phase: str, _: dict[str, int]) -> None:
@@ -94,11 +94,6 @@ def _steal_share(before: Any, after: Any) -> float:
     passed_s = sum(getattr(after, name) - getattr(before, name) for name in names)
     stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
     return float(max(0.0, stolen_s) / max(passed_s, 1e-6))
-
-
-def _most_memory_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _waited_for_core_s() -> float | None:

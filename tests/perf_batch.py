@@ -9,7 +9,6 @@ parts: split, bare, memory, linear, checked. Nothing that is waited for takes lo
 import http.client
 import itertools
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 import orjson
 
 from bench.deployment import Deployment, Endpoint
+from bench.process import peak_memory_bytes
 from bench.target import Batch, Realtime
 from servers.agent import ObjectOrder, ObjectResult, ready, transform_object
 from servers.caller import CallOrder
@@ -228,12 +228,6 @@ def _one_at_a_time(address: str) -> float:
     return (time.perf_counter() - began) / ALONE
 
 
-def _peak_bytes() -> int:
-    """Of this process alone: ``ru_maxrss`` would begin with what its parent had."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
-
-
 def _agent_order(folder: Path, url: str) -> ObjectOrder:
     return ObjectOrder(
         0,
@@ -269,11 +263,11 @@ def _memory(folder: Path) -> list[str]:
     with container(lambda body, _: (200, b"1\n" * body.count(b"\n"))) as url:
 
         def peaks(executor: Executor) -> tuple[int, int]:
-            before = executor.submit(_peak_bytes).result()
+            before = executor.submit(peak_memory_bytes).result()
             work = executor.submit(transform_object, _agent_order(folder, url))
             result = work.result(LONGEST_S)
             assert result.status == "done", result
-            return before, executor.submit(_peak_bytes).result()
+            return before, executor.submit(peak_memory_bytes).result()
 
         before, after = _in_an_agent(peaks)
     feeder.join()

@@ -82,9 +82,10 @@ wrk.body = file:read("*a")
 
 HOG = "while True: pass"
 READER = """
-import resource, sys
+import sys
 from pathlib import Path
 import psutil
+from bench.process import peak_memory_bytes
 from bench.raw import finish
 from bench.documents import write_json
 from bench.run import read_run
@@ -98,7 +99,7 @@ manifest["load"].update(finish(folder, [], 100.0))
 write_json(folder / "manifest.json", manifest)
 found = summarise(read_run(folder))
 assert found.answered + found.failed == 1_000_000
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - began)
+print(peak_memory_bytes() - began)
 """
 
 

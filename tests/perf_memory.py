@@ -4,7 +4,6 @@ Memory over 200 000 requests of mixed size, and copies of a payload of 25 MB on 
 """
 
 import contextlib
-import re
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import orjson
 import psutil
 
 from bench.deployment import Deployment, Endpoint
+from bench.process import peak_memory_bytes
 from bench.target import Realtime
 from tests.perf_model_server import models, put_load
 from tests.serving import serving
@@ -92,7 +92,7 @@ def _copies(url: str, processes: Processes) -> list[str]:
             Path(f"/proc/{each.pid}/clear_refs").write_text("5")  # the peak begins anew
         subprocess.run([sys.executable, "-c", ONCE, url], input=body, check=True)
         for name, each in processes.items():
-            peaks[name].append((_peak_bytes(each.pid) - held[name]) / PAYLOAD_BYTES)
+            peaks[name].append((peak_memory_bytes(each.pid) - held[name]) / PAYLOAD_BYTES)
     rows = [
         f"| copies of a payload of {PAYLOAD_BYTES / 2**20:.0f} MiB and of its answer, as large "
         "| median | worst | |",
@@ -113,8 +113,3 @@ headers = {"content-type": "application/octet-stream"}
 with urllib.request.urlopen(urllib.request.Request(sys.argv[1], body, headers)) as answer:
     assert len(answer.read()) == len(body)
 """
-
-
-def _peak_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024

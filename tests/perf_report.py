@@ -17,6 +17,7 @@ _CHILD = """
 import json, resource, sys, time
 began = time.perf_counter()
 from pathlib import Path
+from bench.process import peak_memory_bytes
 from bench.run import read_run
 from reports.answer import write_answer
 from reports.files import write_files
@@ -28,7 +29,7 @@ out = Path(sys.argv[1])
 write_answer(report, out / "recommendation.json")
 write_files(report, out)
 size = write_page(report, out / "report.html").stat().st_size
-used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+used = peak_memory_bytes()
 print(json.dumps([time.perf_counter() - began, size, used]))
 """
 

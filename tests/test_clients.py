@@ -279,25 +279,22 @@ def test_a_closed_loop_without_thinking_never_rests(server: Serving, tmp_path: P
 
 
 MEMORY = """
-import resource
 from locust import events
+from bench.process import peak_memory_bytes
 from scenarios.engine import OpenLoopUser
 
 class Sustained(OpenLoopUser):
     scenario = "sustained"
 
-def peak_kb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
 BEFORE = []
 
 @events.test_start.add_listener
 def begin(**rest):
-    BEFORE.append(peak_kb())
+    BEFORE.append(peak_memory_bytes())
 
 @events.quitting.add_listener
 def tell(**rest):
-    print("grew by", (peak_kb() - BEFORE[0]) * 1024)
+    print("grew by", peak_memory_bytes() - BEFORE[0])
 """
 
 
