@@ -4,7 +4,9 @@ import math
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from scipy import stats
 
 from bench.arrivals import Bursts
 from bench.errors import ConfigError, MeasurementError
@@ -195,6 +197,38 @@ def test_fast_forward_changes_neither_cold_starts_nor_latencies(
     ]
     waited = [float(run[one["cold"]].median()) for run in started]
     assert waited[0] == pytest.approx(waited[1], rel=0.3)
+
+
+def test_the_cold_starts_of_a_run_follow_the_keep_alive(
+    tmp_path: Path, model: Model, bodies: list[Path]
+) -> None:
+    """After each silence, as often as configured (KS); another keep-alive would not do.
+
+    A silence tells of a keep-alive only whether it was shorter, so it is drawn from what is left of
+    its distribution: then it has that distribution (Dunn and Smyth 1996, randomised residuals).
+    """
+    chance = np.random.default_rng(5)
+    due_s = np.cumsum(chance.uniform(5.0, 120.0, 60))
+    trace = tmp_path / "trace.csv"
+    trace.write_text("\n".join(["timestamp", *map(str, due_s)]))
+    kept = {"keep_alive_s": 60.0, "keep_alive_sigma": 0.4, "placement_median_s": 0.1}
+    target = msgspec.structs.replace(ZERO, profile={**ZERO.profile, **kept})
+    load = msgspec.structs.replace(
+        SMALL, arrivals=Replay(str(trace)), duration_s=float(due_s[-1]) + 1
+    )
+    found = measure(order(model, bodies, load, target), tmp_path / "run", Watcher()).requests()
+    idle_s = found["due_s"].to_numpy()[1:] - found["done_s"].to_numpy()[:-1]
+    cold = found["cold"].to_numpy()[1:]
+    assert 15 < cold.sum() < 45
+
+    def probability(median_s: float) -> float:
+        expired = stats.lognorm.cdf(idle_s, 0.4, scale=median_s)
+        draw = np.random.default_rng(6).uniform
+        drawn = draw(np.where(cold, 0.0, expired), np.where(cold, expired, 1.0))
+        return float(stats.kstest(drawn, "uniform").pvalue)
+
+    assert probability(60.0) > 0.01
+    assert max(probability(120.0), probability(30.0)) < 0.01
 
 
 def test_the_watcher_is_told_phases_and_records(
