@@ -2,7 +2,7 @@
 
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -84,15 +84,17 @@ def wait_for_servers(servers: Child) -> dict[str, Any]:
     """
     deadline = time.monotonic() + SERVERS_READY_S
     line = b""
-    while not line.endswith(b"\n"):
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise MeasurementError(f"The servers were not ready in time. See {servers.log}.")
-        if select.select([servers.output], [], [], min(left_s, 1.0))[0]:
-            chunk = os.read(servers.output.fileno(), 65536)
-            if not chunk:
-                break
-            line += chunk
+    with selectors.DefaultSelector() as output:
+        output.register(servers.output, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise MeasurementError(f"The servers were not ready in time. See {servers.log}.")
+            if output.select(min(left_s, 1.0)):
+                chunk = os.read(servers.output.fileno(), 65536)
+                if not chunk:
+                    break
+                line += chunk
     if line:
         ready: dict[str, Any] = json.loads(line)
         return ready
