@@ -42,7 +42,7 @@ types: setup ## check types
 
 check: lint types test ## all three
 
-soak: setup ## the nightly forms of the crash tests: an hour or more
+soak: setup ## the nightly forms of the crash tests: some minutes
 	WEIGHBRIDGE_KILLS=200 WEIGHBRIDGE_OBJECT_MB=1024 \
 	  $(BIN)/python -m pytest tests/test_async_crashes.py tests/test_asynchronous.py $(ARGS)
 	WEIGHBRIDGE_KILLS=100 $(BIN)/python -m pytest tests/test_transform_kills.py $(ARGS)
