@@ -133,13 +133,17 @@ def each_has_one_outcome(
         wanted = {str(answer["InferenceId"]) for answer in accepted.values()}
         eventually(lambda: not wanted - ended(client), "each has an outcome", 60)
         eventually(lambda: not backlog(server), "the backlog is empty", 60)
+        given_up = 0
         for number, answer in accepted.items():
             outcomes = [found(client, answer[f"{kind}Location"]) for kind in ("Output", "Failure")]
             assert sum(each is not None for each in outcomes) == 1, (number, answer)
-            assert outcomes[0] in (None, fill(number)), f"the object of {number} is torn"
-            # A request may be given up after five attempts; kills at random are seldom that many.
-        lost = sum(found(client, each["OutputLocation"]) is None for each in accepted.values())
-        assert lost <= len(accepted) // 50
+            if outcomes[0] is None:  # given up, which only the fifth container's end may cause
+                assert b"The container ended 5 times" in (outcomes[1] or b""), number
+                given_up += 1
+            else:
+                assert outcomes[0] == fill(number), f"the object of {number} is torn"
+        # How many kills hit the same request is chance and load; most are not hit so often.
+        assert given_up < len(accepted) / 4
 
 
 def ended(client: Any) -> set[str]:
