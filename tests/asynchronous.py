@@ -59,9 +59,10 @@ def deployed(model: Path, target: Async, data: Path | None = None) -> Deployment
 
 def ask(server: Serving, body: bytes, **more: Any) -> dict[str, Any]:
     """Invoke with a small body; the whole answer."""
-    answer: dict[str, Any] = server.client().invoke_endpoint_async(
-        EndpointName="later", Body=body, ContentType="text/plain", **more
-    )
+    with contextlib.closing(server.client()) as client:  # some tests ask a thousand times
+        answer: dict[str, Any] = client.invoke_endpoint_async(
+            EndpointName="later", Body=body, ContentType="text/plain", **more
+        )
     return answer
 
 

@@ -49,16 +49,10 @@ def input_fn(body, content_type, context=None):
 
 
 _open: list[Callable[[], None]] = []
-_clients: dict[tuple[str, str], Any] = {}
 
 
 def aws(service: str, address: str, more: Config | None = None) -> Any:
-    """An unmodified boto3 client that does not try again; its connections end with the test.
-
-    The same one each time it is asked for: a thousand requests leave no thousand connections.
-    """
-    if more is None and (service, address) in _clients:
-        return _clients[service, address]
+    """An unmodified boto3 client that does not try again; its connections end with the test."""
     client: Any = boto3.client(
         service,
         endpoint_url=address,
@@ -70,8 +64,6 @@ def aws(service: str, address: str, more: Config | None = None) -> Any:
     _open.append(client.close)
     # An answer whose body nobody reads keeps its connection, which the client then forgets.
     client.meta.events.register("after-call", _note_answer)
-    if more is None:
-        _clients[service, address] = client
     return client
 
 
@@ -81,7 +73,6 @@ def _note_answer(http_response: Any, **_: Any) -> None:
 
 def close_clients() -> None:
     """Close the connections of all clients so far; one that is used again opens new ones."""
-    _clients.clear()
     while _open:
         _open.pop()()
 
