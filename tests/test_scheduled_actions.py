@@ -16,19 +16,9 @@ from bench.raw import read_events
 from bench.target import Realtime, Serverless
 from tests.containers import COMMAND
 from tests.serving import ECHO, Serving, eventually, serving
+from tests.test_scaling_operations import COUNT, UNITS
 
 pytestmark = pytest.mark.slow
-
-COUNT = {
-    "ServiceNamespace": "sagemaker",
-    "ResourceId": "endpoint/one/variant/AllTraffic",
-    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-}
-UNITS = {
-    "ServiceNamespace": "sagemaker",
-    "ResourceId": "endpoint/zero/variant/AllTraffic",
-    "ScalableDimension": "sagemaker:variant:DesiredProvisionedConcurrency",
-}
 
 
 @dataclass(frozen=True)
