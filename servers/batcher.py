@@ -83,6 +83,10 @@ class Batcher:
         return self._policy.timeout_s
 
     @property
+    def max_batch(self) -> int:
+        return self._policy.max_batch
+
+    @property
     def waiting(self) -> int:
         """Calls that are not answered yet."""
         return self._waiting

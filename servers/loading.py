@@ -119,15 +119,15 @@ def _engine(
 
     with device.stream():
         inputs = _sample_inputs(handlers, wanted.model_dir)
-        batching = find_batching(predict, inputs, wanted.max_batch)
+        if signature is not None and inputs:
+            signature = completed(signature, inputs[0])
+        batching = find_batching(predict, _tried(inputs, signature), wanted.max_batch)
         sys.stdout.write(
             f"batching: {'up to ' + str(wanted.max_batch) if batching.way else 'one by one'}: "
             f"{batching.reason}\n"
         )
         sys.stdout.flush()
-        if signature is not None and inputs:
-            signature = completed(signature, inputs[0])
-        elif signature is None and batching.way is not None:
+        if signature is None and batching.way is not None:
             known = [data for data in inputs if batching.key(data) is not None]
             signature = shown(known, predict(known[0]), batching.way)
     return Engine(handlers, model, batching, device), signature
@@ -151,6 +151,16 @@ def _sample_inputs(handlers: "Handlers", model_dir: Path) -> list[Any]:
         except Exception as error:  # noqa: BLE001 - a user's function may raise anything
             sys.stdout.write(f"batching: a sample is refused: {type(error).__name__}: {error}\n")
     return inputs
+
+
+def _tried(inputs: list[Any], signature: "Signature | None") -> list[Any]:
+    """The inputs, and the same as tensors, where those are of another kind."""
+    from servers.signature import as_sent
+
+    if signature is None:
+        return inputs
+    sent = [as_sent(signature, data) for data in inputs]
+    return inputs + [data for data in sent if data is not None]
 
 
 def _limit_torch(threads: int | None) -> None:

@@ -35,7 +35,7 @@ class LoopSink:
         ticket = Ticket(wanted, self)
         ticket.waiter = settle
         if not self._new:
-            loop.call_soon(self._hand_over)
+            loop.call_soon(self._look, 0)
         self._new.append(ticket)
         self._limits.append(ticket)
         if self._timer is None:
@@ -59,7 +59,12 @@ class LoopSink:
         assert self._loop is not None
         quiet(self._loop.call_soon_threadsafe, self._settle, tickets)
 
-    def _hand_over(self) -> None:
+    def _look(self, seen: int) -> None:
+        count = len(self._new)
+        if seen < count < self._batcher.max_batch:
+            assert self._loop is not None
+            self._loop.call_soon(self._look, count)
+            return
         tickets, self._new = self._new, []
         self._batcher.submit_admitted(tickets)
 

@@ -134,6 +134,25 @@ def completed(signature: Signature, data: Any) -> Signature:
     return msgspec.structs.replace(signature, library=library, container=(*kinds, "one")[0])
 
 
+def as_sent(signature: Signature, data: Any) -> Any | None:
+    """What predict_fn is given when a sample's input comes as tensors; None when it cannot."""
+    values = list(data.values()) if isinstance(data, dict) else data
+    values = values if isinstance(data, dict | tuple) else [data]
+    if len(values) != len(signature.inputs):
+        return None
+    arrays = {}
+    try:
+        for tensor, value in zip(signature.inputs, values, strict=True):
+            array = to_array(data[tensor.name] if isinstance(data, dict) else value)
+            array = array.astype(DATATYPES[tensor.datatype], casting="same_kind")
+            if not tensor.takes(tensor.datatype, array.shape):
+                return None
+            arrays[tensor.name] = array
+        return signature.data(arrays)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
 def shown(data: Sequence[Any], prediction: Any, way: Way | None) -> Signature | None:
     """The signature that inputs of samples and a prediction show; None when they show none."""
     try:
