@@ -84,6 +84,7 @@ class Batcher:
 
     @property
     def max_batch(self) -> int:
+        """Most calls that are put together."""
         return self._policy.max_batch
 
     @property

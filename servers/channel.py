@@ -12,6 +12,7 @@ from typing import cast
 import httptools
 from msgspec import Struct
 
+from servers.patience import Patience
 from servers.wire import Answer
 
 IDLE_S = 1.5
@@ -22,6 +23,7 @@ MAX_UNREAD_BYTES = 2**20
 """A streamed answer is read no faster than its reader takes it, beyond this."""
 
 KNOWN_HEADS = 64
+KNOWN_LIMITS = 16
 
 SMALL_BYTES = 64 * 1024
 """Up to this size head and body leave in one write."""
@@ -57,6 +59,8 @@ class Channel:
         self._closed = False
         self._heads: dict[tuple[object, ...], bytes] = {}
         """Requests without their length, which are much alike."""
+        self._patiences: dict[float, Patience] = {}
+        """By how long an answer may take; there are few of these."""
 
     async def ask(self, call: Call, limit: int, timeout_s: float) -> Answer:
         """The whole answer, cut off at one byte more than ``limit``.
@@ -65,15 +69,13 @@ class Channel:
         """
         connection = await self._connection()
         exchange = _Exchange(limit)
+        self._within(timeout_s).begin(exchange)
         connection.begin(self._request(call), exchange)
-        timer = asyncio.get_running_loop().call_later(timeout_s, connection.fail, TimeoutError())
         try:
             await exchange.done
         except BaseException:
             connection.abort()
             raise
-        finally:
-            timer.cancel()
         self.release(connection)
         chunks = exchange.chunks
         body = b"".join(chunks) if len(chunks) != 1 else chunks[0]
@@ -128,6 +130,14 @@ class Channel:
             return
         connection.idle_since_s = time.monotonic()
         self._idle.append(connection)
+
+    def _within(self, limit_s: float) -> Patience:
+        found = self._patiences.get(limit_s)
+        if found is None:
+            if len(self._patiences) >= KNOWN_LIMITS:
+                self._patiences.clear()  # their timers run on
+            found = self._patiences[limit_s] = Patience(limit_s)
+        return found
 
     def _request(self, call: Call) -> list[bytes]:
         known = (call.method, call.path, *call.headers.items())
@@ -216,6 +226,13 @@ class _Exchange:
         self.size = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._limit = limit
+
+    @property
+    def settled(self) -> bool:
+        return self.done.done()
+
+    def late(self) -> None:
+        self.fail(TimeoutError())
 
     def head(self) -> None:
         """Status and headers are known."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from servers.endpoint import Endpoint, Invocation
-from servers.exchange import Exchange
+from servers.exchange import Exchange, Head
 from servers.outcome import successful
 from servers.timers import Timers
 from servers.wire import (
@@ -90,18 +90,20 @@ class Direct:
     async def _invoke(self, endpoint: Endpoint, exchange: Exchange, request_id: str) -> Answer:
         began_s = self._timers.now()
         body = exchange.body()
-        # The others are stripped, so nobody asks for them.
-        headers = {
-            _DEFINED[name]: value.decode("latin-1")
-            for name, value in exchange.headers
-            if name in _DEFINED
-        }
+        headers = exchange.head.once(_defined)
         check_headers(headers, endpoint.name)
         if len(body) > endpoint.payload_max_bytes:
             raise endpoint.oversize(request_id)
         with self._room.holding(len(body)):
             served = await endpoint.invoke(Invocation(body, headers, request_id, began_s))
         return successful(served, self._timers.now() - began_s)
+
+
+def _defined(head: Head) -> dict[str, str]:
+    """Those that the API defines: the others are stripped, so nobody asks for them."""
+    return {
+        _DEFINED[name]: value.decode("latin-1") for name, value in head.headers if name in _DEFINED
+    }
 
 
 async def worded(answering: Coroutine[None, None, T], request_id: str) -> T | Answer:

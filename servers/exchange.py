@@ -6,12 +6,14 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar, cast
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
 Headers = Iterable[tuple[bytes, bytes]]
+
+T = TypeVar("T")
 
 SMALL_BYTES = 64 * 1024
 """Up to this size head and body of an answer leave in one write; more of a request waits unread."""
@@ -38,6 +40,32 @@ class Wire(Protocol):
     def read_on(self, on: bool) -> None: ...
     def start(self, answering: Coroutine[Any, Any, None]) -> None: ...
     def finished(self) -> None: ...
+
+
+class Head:
+    """The head of a request; those that are much sent are parsed once, and shared."""
+
+    __slots__ = ("_made", "headers", "length", "target")
+
+    def __init__(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.target = target
+        self.headers = headers
+        """Names in lower case. Nobody changes them."""
+        self.length = 0
+        """Of the body."""
+        self._made: dict[Callable[[Self], Any], Any] = {}
+
+    def once(self, make: Callable[[Self], T]) -> T:
+        """What ``make`` makes of it; made once, for it depends on nothing else."""
+        found = self._made.get(make)
+        if found is None:
+            found = self._made[make] = make(self)
+        return cast(T, found)
+
+
+def named(head: Head) -> dict[str, str]:
+    """The headers by name."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
 
 
 class Exchange:
@@ -68,15 +96,15 @@ class Exchange:
     _chunked = False
     _left: int | None = None
 
-    def __init__(self, wire: Wire, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, wire: Wire, method: str, head: Head) -> None:
         self.method = method
-        self.headers = headers
+        self.head = head
         self._wire = wire
         self._chunks: list[bytes] = []
 
     def named(self) -> dict[str, str]:
-        """The headers by name, in lower case."""
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+        """The headers by name, in lower case, not to be changed."""
+        return self.head.once(named)
 
     def body(self) -> bytes:
         """What has come of the body and was not taken yet."""
@@ -129,7 +157,7 @@ class Exchange:
     async def run(self, app: App) -> None:
         """Let an ASGI application answer; what it fails to send becomes a 500, or a broken end."""
         scope = {**self._wire.template, **self.target}
-        scope |= {"method": self.method, "http_version": self.version, "headers": self.headers}
+        scope |= {"method": self.method, "http_version": self.version, "headers": self.head.headers}
         try:
             await app(scope, self.receive, self.send)
         except Exception:

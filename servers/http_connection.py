@@ -2,7 +2,8 @@
 
 It is on the path of every request, so it does less: an answer leaves in one write, a connection
 has one timer, and a small request that is complete may be answered by a plain call (``direct``)
-instead of a task.
+instead of a task. A head that the parser has seen is not parsed again: callers send the same one
+with each request.
 """
 
 import asyncio
@@ -15,13 +16,18 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
-from servers.exchange import SMALL_BYTES, STATUS_LINES, Exchange, Headers
+from servers.exchange import SMALL_BYTES, STATUS_LINES, Exchange, Head, Headers
 
 MAX_HEAD_BYTES = 64 * 1024
 """Most bytes of a request before its body."""
 
+KNOWN_HEADS = 256
+KNOWN_HEAD_BYTES = 2048
+"""Only heads up to this size are remembered."""
+
 _DIGITS = 5
 _KNOWN_TARGETS = 256
+_END = b"\r\n\r\n"
 
 
 class Direct(Protocol):
@@ -63,6 +69,10 @@ class HttpConnection(asyncio.Protocol):
         self._expects = False
         self._head_bytes = 0
         self._in_head = True
+        self._between = True
+        """The parser is at the beginning of a request."""
+        self._plain: Head | None = None
+        """The head of the request that was parsed last, if it says nothing out of the ordinary."""
         self._idle_since_s = self.loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._paused: asyncio.Future[None] | None = None
@@ -140,6 +150,9 @@ class HttpConnection(asyncio.Protocol):
             paused.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        begins = self._between
+        if begins and self._recalled(data):
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -151,10 +164,34 @@ class HttpConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, b"The request's headers are over %d bytes." % MAX_HEAD_BYTES)
+        elif begins and self._between and self._plain is not None:
+            _remember(data, self._plain)
+
+    def _recalled(self, data: bytes) -> bool:
+        """Whether this is one whole small request with a known head; then it is answered."""
+        body_at = data.find(_END, 0, KNOWN_HEAD_BYTES) + len(_END)
+        head = _heads.get(data[:body_at])
+        if head is None or len(data) != body_at + head.length or self.transport.is_closing():
+            return False
+        handler = self._direct.get(head.target)
+        if handler is None:
+            return False
+        exchange = Exchange(self, "POST", head)
+        exchange.handler = handler
+        exchange.keep_alive = not self._closing
+        exchange.received(data[body_at:])
+        exchange.whole = True
+        self._exchanges.append(exchange)
+        if len(self._exchanges) > 1:
+            self.read_on(False)
+        else:
+            exchange.answer(handler)
+        return True
 
     def on_message_begin(self) -> None:
         self._target, self._headers, self._head_bytes = b"", [], 0
         self._length, self._expects, self._in_head = None, False, True
+        self._between, self._plain = False, None
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -173,7 +210,8 @@ class HttpConnection(asyncio.Protocol):
         parser = self._parser
         self._in_head = False
         method = parser.get_method().decode("ascii")
-        exchange = self._incoming = Exchange(self, method, self._headers)
+        head = Head(self._target, self._headers)
+        exchange = self._incoming = Exchange(self, method, head)
         version = parser.get_http_version()
         if version != "1.1":
             exchange.version = version
@@ -185,6 +223,9 @@ class HttpConnection(asyncio.Protocol):
             # The parser has checked that it is a number.
             small = len(self._length) <= _DIGITS and int(self._length) <= SMALL_BYTES
             exchange.handler = self._direct.get(self._target) if small else None
+            if exchange.handler is not None and exchange.keep_alive:
+                head.length = int(self._length)
+                self._plain = head
         if exchange.handler is None:
             exchange.target = _parsed(self._target)
         self._exchanges.append(exchange)
@@ -199,7 +240,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange, self._incoming = self._incoming, None
-        self._in_head = True
+        self._in_head = self._between = True
         self._head_bytes = 0
         if exchange is None or exchange.finished:
             return
@@ -241,6 +282,15 @@ class HttpConnection(asyncio.Protocol):
         self._idle_timer = self.loop.call_later(wait_s, self._check_idle)
 
 
+def _remember(data: bytes, head: Head) -> None:
+    """Know the head again, if ``data`` is one request that is whole."""
+    body_at = data.find(_END, 0, KNOWN_HEAD_BYTES) + len(_END)
+    if len(data) == body_at + head.length:
+        if len(_heads) >= KNOWN_HEADS:
+            _heads.clear()
+        _heads[data[:body_at]] = head
+
+
 def _parsed(target: bytes) -> dict[str, Any]:
     """The parts of a request's target, as ASGI names them; those seen before are remembered."""
     found = _targets.get(target)
@@ -260,3 +310,5 @@ def _parsed(target: bytes) -> dict[str, Any]:
 
 
 _targets: dict[bytes, dict[str, Any]] = {}
+
+_heads: dict[bytes, Head] = {}

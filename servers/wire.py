@@ -159,13 +159,12 @@ TIMED_OUT = (
 
 def new_request_id() -> str:
     """An id in the form of ``x-amzn-RequestId``."""
-    text = f"{_luck.getrandbits(128):032x}"  # a random UUID, at a third of what uuid4 takes
-    third, fourth = "4" + text[13:16], _VARIANT[text[16]] + text[17:20]
-    return f"{text[:8]}-{text[8:12]}-{third}-{fourth}-{text[20:]}"
+    # A random UUID (version 4, variant 8), at a fifth of what uuid4 takes.
+    text = f"{_luck.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:]}"
 
 
 _luck = random.Random(uuid.uuid4().int)
-_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 UNSUPPORTED = {
