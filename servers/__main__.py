@@ -25,7 +25,7 @@ from bench.clock import Clock
 from bench.deployment import Deployment
 from bench.errors import USAGE, ConfigError
 from bench.events import EventLog
-from bench.process import die_with_parent
+from bench.process import die_with_parent, yield_cores
 from servers.assembly import build_endpoints, contacts
 from servers.async_assembly import open_store
 from servers.async_front import AsyncFront
@@ -49,6 +49,7 @@ def main() -> None:
     """Run the deployment in the file that the command line names."""
     parent = os.environ.get("WEIGHBRIDGE_PARENT_PID")
     die_with_parent(int(parent) if parent else None)
+    yield_cores()
     try:
         deployment = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Deployment)
         uvloop.run(_run(deployment))

@@ -18,6 +18,9 @@ T = TypeVar("T")
 SMALL_BYTES = 64 * 1024
 """Up to this size head and body of an answer leave in one write; more of a request waits unread."""
 
+PIPELINED = "x-weighbridge-pipelined"
+"""A header of our model server's /ping: small requests behind one another are answered together."""
+
 STATUS_LINES = {number: b"HTTP/1.1 %d \r\n" % number for number in range(100, 600)} | {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
     for status in http.HTTPStatus
@@ -39,6 +42,8 @@ class Wire(Protocol):
     async def drained(self) -> None: ...
     def read_on(self, on: bool) -> None: ...
     def start(self, answering: Coroutine[Any, Any, None]) -> None: ...
+    def first(self, exchange: "Exchange") -> bool: ...
+    def leave(self, parts: list[bytes]) -> None: ...
     def finished(self) -> None: ...
 
 
@@ -86,6 +91,12 @@ class Exchange:
     finished = False
     handler: "Callable[[Exchange], None] | None" = None
     """Answers it once it is whole; else it is for the application."""
+    begun = False
+    """Its handler has been called."""
+    held: list[bytes] | None = None
+    """The whole answer, which waits for those of earlier requests."""
+    held_app: App | None = None
+    """Answers it when those of earlier requests have left."""
     target: Mapping[str, Any] = MappingProxyType({})
     """Path and query, as ASGI names their parts."""
     _size = 0
@@ -143,12 +154,21 @@ class Exchange:
         for name, value in self._wire.more_headers():
             headers += name + b": " + value + b"\r\n"
         head = b"%bcontent-length: %d\r\n%b%b" % (STATUS_LINES[status], len(body), headers, ending)
-        self._write(head, b"" if self.method == "HEAD" else body)
-        self._finish()
+        parts = _parts(head, b"" if self.method == "HEAD" else body)
+        self.finished = True
+        self.wake()
+        if self._wire.first(self):
+            self._wire.leave(parts)
+            self._wire.finished()
+        else:
+            self.held = parts
 
     def start(self, app: App) -> None:
-        """Let an ASGI application answer, in a task of its own."""
-        self._wire.start(self.run(app))
+        """Let an ASGI application answer, in a task of its own, when it is this one's turn."""
+        if self._wire.first(self):
+            self._wire.start(self.run(app))
+        else:
+            self.held_app = app
 
     def begin(self, answering: Coroutine[Any, Any, None]) -> None:
         """Let a coroutine see to it, in a task of its own, that there will be a `reply`."""
@@ -172,6 +192,7 @@ class Exchange:
 
     def answer(self, call: "Callable[..., None]", *arguments: Any) -> None:
         """Call what is to `reply`, or to see to it; when it fails, a 500 is the answer."""
+        self.begun = True
         try:
             call(self, *arguments)
         except Exception:
@@ -255,14 +276,8 @@ class Exchange:
             self._wire.transport.write(head)
 
     def _write(self, head: bytes, body: bytes) -> None:
-        transport = self._wire.transport
-        if len(body) <= SMALL_BYTES:
-            if head or body:
-                transport.write(head + body)
-            return
-        if head:
-            transport.write(head)
-        transport.write(body)
+        if head or body:
+            self._wire.leave(_parts(head, body))
 
     def _close_if_unread(self) -> None:
         if self.expects and not self.whole:  # what comes next may be its body or a request
@@ -272,3 +287,8 @@ class Exchange:
         self.finished = True
         self.wake()
         self._wire.finished()
+
+
+def _parts(head: bytes, body: bytes) -> list[bytes]:
+    """What is small leaves as one; what is large is not copied."""
+    return [head + body] if len(body) <= SMALL_BYTES else [head, body] if head else [body]

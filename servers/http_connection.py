@@ -21,6 +21,9 @@ from servers.exchange import SMALL_BYTES, STATUS_LINES, Exchange, Head, Headers
 MAX_HEAD_BYTES = 64 * 1024
 """Most bytes of a request before its body."""
 
+PIPELINED = 64
+"""Most small requests of one connection that are answered at once; their answers keep the order."""
+
 KNOWN_HEADS = 256
 KNOWN_HEAD_BYTES = 2048
 """Only heads up to this size are remembered."""
@@ -75,6 +78,8 @@ class HttpConnection(asyncio.Protocol):
         """The head of the request that was parsed last, if it says nothing out of the ordinary."""
         self._idle_since_s = self.loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._leaving: list[bytes] = []
+        """What leaves at the end of this turn of the loop."""
         self._paused: asyncio.Future[None] | None = None
         self._closing = False
 
@@ -92,21 +97,50 @@ class HttpConnection(asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return
-        if on and len(self._exchanges) < 2 and not transport.is_reading():
+        waiting = self._exchanges
+        # Beside one that is answered for itself no other is read.
+        room = len(waiting) < 2 or (len(waiting) < PIPELINED and waiting[-1].begun)
+        if on and room and not transport.is_reading():
             transport.resume_reading()
         elif not on and transport.is_reading():
             transport.pause_reading()
 
+    def first(self, exchange: Exchange) -> bool:
+        """Whether all earlier requests have been answered."""
+        return not self._exchanges or self._exchanges[0] is exchange
+
+    def leave(self, parts: list[bytes]) -> None:
+        """Send a part of the first answer; with those that are about to follow it, in one write."""
+        if self._leaving or len(self._exchanges) > 1:
+            if not self._leaving:
+                self.loop.call_soon(self._flush)
+            self._leaving += parts
+        else:
+            for part in parts:
+                self.transport.write(part)
+
     def finished(self) -> None:
         """The first request has been answered: the next one's turn."""
-        answered = self._exchanges.popleft()
+        exchanges = self._exchanges
+        answered = exchanges.popleft()
+        while exchanges and answered.keep_alive and exchanges[0].held is not None:
+            self.leave(exchanges[0].held)
+            answered = exchanges.popleft()
         if not answered.keep_alive:
+            self._flush()
             self.transport.close()
             return
         self._idle_since_s = self.loop.time()
-        if self._exchanges:
-            self.loop.call_soon(self._begin, self._exchanges[0])
+        if exchanges and exchanges[0].held_app is not None:
+            exchanges[0].start(exchanges[0].held_app)
+        elif exchanges and not exchanges[0].begun:
+            self.loop.call_soon(self._begin, exchanges[0])
         self.read_on(True)
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        if leaving and not self.transport.is_closing():
+            self.transport.writelines(leaving)
 
     def shutdown(self) -> None:
         """uvicorn's word that the server stops: what is under way is still answered."""
@@ -150,9 +184,11 @@ class HttpConnection(asyncio.Protocol):
             paused.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        if self._between:
+            data = self._after_known(data)
+            if not data:
+                return
         begins = self._between
-        if begins and self._recalled(data):
-            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -160,33 +196,43 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(400, b"Invalid HTTP request received.")
             return
-        if self._in_head:
+        if begins and self._between:
+            if self._plain is not None:
+                _remember(data, self._plain)
+        elif self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, b"The request's headers are over %d bytes." % MAX_HEAD_BYTES)
-        elif begins and self._between and self._plain is not None:
-            _remember(data, self._plain)
 
-    def _recalled(self, data: bytes) -> bool:
-        """Whether this is one whole small request with a known head; then it is answered."""
-        body_at = data.find(_END, 0, KNOWN_HEAD_BYTES) + len(_END)
-        head = _heads.get(data[:body_at])
-        if head is None or len(data) != body_at + head.length or self.transport.is_closing():
-            return False
-        handler = self._direct.get(head.target)
-        if handler is None:
-            return False
-        exchange = Exchange(self, "POST", head)
-        exchange.handler = handler
-        exchange.keep_alive = not self._closing
-        exchange.received(data[body_at:])
-        exchange.whole = True
-        self._exchanges.append(exchange)
-        if len(self._exchanges) > 1:
-            self.read_on(False)
-        else:
+    def _after_known(self, data: bytes) -> bytes:
+        """What is left behind the whole small requests with known heads; those are answered."""
+        at, end = 0, len(data)
+        while at < end:
+            body_at = data.find(_END, at, at + KNOWN_HEAD_BYTES) + len(_END)
+            head = _heads.get(data[at:body_at])
+            if head is None or body_at + head.length > end or self.transport.is_closing():
+                break
+            handler = self._direct.get(head.target)
+            if handler is None:
+                break
+            at = body_at + head.length
+            exchange = Exchange(self, "POST", head)
+            exchange.handler = handler
+            exchange.keep_alive = not self._closing
+            exchange.received(data[body_at:at])
+            exchange.whole = True
+            self._exchanges.append(exchange)
+            self._arrived(exchange)
+        return data[at:] if at else data
+
+    def _arrived(self, exchange: Exchange) -> None:
+        """Answer a request that is whole, now if all before it are being answered likewise."""
+        exchanges, handler = self._exchanges, exchange.handler
+        before = exchanges[-2] if len(exchanges) > 1 else None
+        if handler is not None and (before is None or (before.begun and before.keep_alive)):
             exchange.answer(handler)
-        return True
+        if len(exchanges) > 1 and (len(exchanges) >= PIPELINED or not exchanges[-1].begun):
+            self.read_on(False)
 
     def on_message_begin(self) -> None:
         self._target, self._headers, self._head_bytes = b"", [], 0
@@ -229,10 +275,11 @@ class HttpConnection(asyncio.Protocol):
         if exchange.handler is None:
             exchange.target = _parsed(self._target)
         self._exchanges.append(exchange)
-        if len(self._exchanges) > 1:
-            self.read_on(False)  # pipelined: one after the other
-        elif exchange.handler is None:
-            self._begin(exchange)
+        if exchange.handler is None:
+            if len(self._exchanges) > 1:
+                self.read_on(False)  # pipelined: one after the other
+            else:
+                self._begin(exchange)
 
     def on_body(self, body: bytes) -> None:
         if self._incoming is not None and not self._incoming.finished:
@@ -247,8 +294,8 @@ class HttpConnection(asyncio.Protocol):
         exchange.whole = True
         if exchange.handler is None:
             exchange.wake()
-        elif self._exchanges[0] is exchange:
-            exchange.answer(exchange.handler)
+        else:
+            self._arrived(exchange)
 
     def start(self, answering: Coroutine[Any, Any, None]) -> None:
         """Answer in a task, which the server waits for when it stops."""

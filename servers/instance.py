@@ -16,7 +16,9 @@ from typing import Protocol
 
 import psutil
 
-from servers.channel import Broken, Call, Channel, Stream
+from servers.channel import Call, Channel, Stream
+from servers.client_connection import Broken
+from servers.exchange import PIPELINED
 from servers.limits import Caps, Group, Limiter, resident_bytes
 from servers.profile import Profile
 from servers.wire import FORWARDED, Answer
@@ -258,6 +260,7 @@ class ProcessInstance:
             with contextlib.suppress(Broken, TimeoutError):
                 answer = await self._ping()
                 if answer.status == 200:
+                    self._reached().pipelined = PIPELINED in answer.headers
                     return server_timing(answer.headers.get("server-timing", ""))
             await asyncio.sleep(PING_INTERVAL_S)
 

@@ -14,7 +14,7 @@ import orjson
 
 from servers.batcher import Batcher, Overloaded, Ticket, timeout_text
 from servers.engine import Close, Next
-from servers.exchange import Exchange
+from servers.exchange import PIPELINED, Exchange
 from servers.handlers import Answer, Request
 from servers.loop_sink import LoopSink
 from servers.spool import pieces_of, size_of
@@ -51,6 +51,8 @@ class Served:
     spools: bool = False
     """Whether the model takes and gives its bodies as files."""
     open_inference: App | None = None
+    joins: bool = False
+    """Whether it computes several requests together: then they may come behind one another."""
 
 
 class TooLarge(Exception):
@@ -79,8 +81,10 @@ def make_app(served: Served) -> ModelApp:
         {"import": timing.import_s, "load": timing.load_s, "warmup": timing.warmup_s}
     )
 
+    more = {PIPELINED.replace("-", "_"): b"1"} if served.joins and not served.spools else {}
+
     async def ping(_: Scope, __: Receive, send: Send) -> None:
-        await respond(send, 200, b"", server_timing=ping_timing)
+        await respond(send, 200, b"", "text/plain", server_timing=ping_timing, **more)
 
     async def execution_parameters(_: Scope, __: Receive, send: Send) -> None:
         await respond(send, 200, EXECUTION_PARAMETERS, content_type="application/json")

@@ -155,7 +155,8 @@ def _fronts(loaded: "Loaded", settings: Settings, batcher: "Batcher") -> tuple["
     from servers.model_app import Served, make_app
 
     spools = loaded.engine.handlers.streams
-    served = Served(batcher, loaded.startup, settings.max_payload_bytes, spools)
+    joins = loaded.engine.batching.way is not None
+    served = Served(batcher, loaded.startup, settings.max_payload_bytes, spools, joins=joins)
     if loaded.signature is None:
         return make_app(served), None
     from servers.oip_http import OpenInference

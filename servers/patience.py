@@ -29,6 +29,10 @@ class Patience:
         self._room = ROOM
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many are kept: those that wait, and some that do no more."""
+        return len(self._waiting)
+
     def begin(self, waiting: Waiting) -> None:
         """From now on."""
         if len(self._waiting) > self._room:

@@ -12,7 +12,8 @@ import msgspec
 from bench.scaling import TargetTracking
 from bench.target import ProvisionedScaling
 from servers.branch import Branch, Lineup
-from servers.channel import Broken, Stream
+from servers.channel import Stream
+from servers.client_connection import Broken
 from servers.endpoint import Invocation, Served, Streamed, StreamEnded, good_answer
 from servers.endpoint_operations import Change, Update
 from servers.guardrails import course_of

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from servers.channel import MAX_UNREAD_BYTES, Broken, Call, Channel
+from servers.channel import Call, Channel
+from servers.client_connection import MAX_UNREAD_BYTES, Broken
+from servers.wire import Answer
 from tests.serving import eventually_async
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -237,3 +239,89 @@ def test_a_header_that_would_break_the_request_is_not_sent() -> None:
         assert script.requests == []
 
     against(lambda: Script(OK), steps)
+
+
+class InOneGo(Script):
+    """A container that answers what has come on a connection when all of it is there."""
+
+    def __init__(self, wanted: int, *answers: bytes) -> None:
+        super().__init__(*answers)
+        self.wanted = wanted
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.tasks.append(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            for _ in range(self.wanted):
+                self.requests.append(await reader.readuntil(b"body"))
+            writer.write(b"".join(self.answers))
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def behind_one_another(channel: Channel, count: int) -> list["asyncio.Task[Answer]"]:
+    """So many requests on one connection: the first one opens it."""
+    channel.pipelined = True
+    tasks = [asyncio.create_task(channel.ask(POST, 100, 5.0))]
+    await eventually_async(lambda: channel.shared_waiting == 1)
+    return tasks + [asyncio.create_task(channel.ask(POST, 100, 5.0)) for _ in range(count - 1)]
+
+
+def test_requests_behind_one_another_get_each_its_answer() -> None:
+    """On one connection, in their order, where the container says that it can."""
+
+    async def steps(channel: Channel, script: Script) -> None:
+        asked = await behind_one_another(channel, 5)
+        answers = await asyncio.gather(*asked)
+        assert [each.body for each in answers] == [b"0", b"1", b"2", b"3", b"4"]
+        assert script.connections == 1
+
+    against(lambda: InOneGo(5, *(answer(b"%d" % n) for n in range(5))), steps)
+
+
+def test_one_that_is_given_up_costs_the_others_nothing() -> None:
+    """Its answer is let go; later requests take another connection."""
+
+    async def steps(channel: Channel, script: Script) -> None:
+        asked = await behind_one_another(channel, 2)
+        asked[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked[0]
+        asked += [asyncio.create_task(channel.ask(POST, 100, 5.0)) for _ in range(2)]
+        assert (await asked[1]).body == b"1"
+        assert [(await each).body for each in asked[2:]] == [b"0", b"1"]
+        assert script.connections == 2
+
+    against(lambda: InOneGo(2, answer(b"0"), answer(b"1")), steps)
+
+
+def test_a_long_answer_is_cut_and_those_behind_it_come() -> None:
+    """The rest of it is read and let go."""
+    long = answer(b"x" * 500_000)
+
+    async def steps(channel: Channel, _: Script) -> None:
+        first, second = await behind_one_another(channel, 2)
+        assert len((await first).body) == 101
+        assert (await second).body == b"ok"
+
+    against(lambda: InOneGo(2, long, OK), steps)
+
+
+def test_a_connection_that_ends_breaks_all_that_were_sent_on_it() -> None:
+    """None of them is known not to have been done."""
+
+    async def steps(channel: Channel, _: Script) -> None:
+        outcomes = await asyncio.gather(
+            *await behind_one_another(channel, 3), return_exceptions=True
+        )
+        assert [getattr(each, "status", None) for each in outcomes] == [200, 0, 0]
+        assert all(isinstance(each, Broken) and each.sent for each in outcomes[1:])
+
+    last = OK.replace(b"Content", b"Connection: close\r\nContent")
+    against(lambda: InOneGo(3, last), steps)

@@ -9,7 +9,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from servers.exchange import SMALL_BYTES, Exchange
-from servers.http_connection import MAX_HEAD_BYTES, HttpConnection
+from servers.http_connection import MAX_HEAD_BYTES, PIPELINED, HttpConnection
 
 GET = b"GET /some%20path?a=1 HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST /quick HTTP/1.1\r\ncontent-length: 4\r\n\r\nbody"
@@ -225,3 +225,118 @@ def test_the_callers_end_is_told() -> None:
     app = App()
     exchange(app, POST[:-2].replace(b"quick", b"slow"), until=lambda _: app.seen)
     assert [message["type"] for message in app.seen] == ["http.request", "http.disconnect"]
+
+
+def test_a_head_that_is_known_is_answered_alike() -> None:
+    """The same request is answered the same again, also behind others and with another body."""
+    app = App()
+    other = POST.replace(b"body", b"more")
+    odd = POST.replace(b"\r\ncontent", b"\r\nx-odd: 1\r\ncontent")
+    wire = exchange(app, POST, other, odd, POST + other, other, until=lambda w: len(w.writes) >= 6)
+    bodies = [answer.rsplit(b"\r\n\r\n", 1)[1] for answer in wire.sent.split(b"HTTP/1.1 ")[1:]]
+    assert bodies == [b"quick body", b"quick more"] + [b"quick body"] * 2 + [b"quick more"] * 2
+
+
+def test_a_known_head_with_another_length_is_read_as_it_is() -> None:
+    """A body that comes later, in pieces or with the next request, belongs to its own request."""
+    head, body = POST[:-4], b"body"
+    pieces = [POST, head, body, head + body[:2], body[2:] + POST]
+    wire = exchange(App(), *pieces, until=lambda w: w.sent.count(b"quick body") == 4)
+    assert wire.sent.count(b"HTTP/1.1 200 OK") == 4
+
+
+class Later(App):
+    """Its calls are answered when the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Exchange] = []
+
+    def quick(self, exchange: Exchange) -> None:
+        self.asked.append(exchange)
+
+
+def pipelined(
+    app: Later,
+    steps: Callable[[Wire], None],
+    data: bytes,
+    ends: Callable[[Wire], bool] = lambda _: True,
+) -> Wire:
+    """The wire after ``steps``, which see it with all of ``data`` read."""
+    stepped: list[bool] = []
+
+    def until(wire: Wire) -> bool:
+        if not stepped:
+            stepped.append(True)
+            steps(wire)
+            return False
+        return ends(wire)
+
+    return exchange(app, POST, data, until=until)
+
+
+def answer(exchange: Exchange, name: bytes) -> None:
+    exchange.reply(200, name, b"")
+
+
+def test_small_requests_behind_one_another_are_worked_on_at_once() -> None:
+    """Their answers keep the order, whichever is ready first, and leave together."""
+    app = Later()
+
+    def steps(wire: Wire) -> None:
+        assert len(app.asked) == 4
+        answer(app.asked[2], b"third")
+        answer(app.asked[1], b"second")
+        assert not wire.writes
+        answer(app.asked[0], b"first")
+        answer(app.asked[3], b"fourth")
+        assert not wire.writes  # they leave at the end of this turn
+
+    [sent] = pipelined(app, steps, POST * 3).writes
+    bodies = [part.rsplit(b"\r\n\r\n", 1)[1] for part in sent.split(b"HTTP/1.1 ")[1:]]
+    assert bodies == [b"first", b"second", b"third", b"fourth"]
+
+
+def test_an_answer_that_becomes_long_holds_back_those_behind_it() -> None:
+    """A call may give its request to an application: that one waits for its turn, too."""
+    app = Later()
+
+    async def long(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"long"})
+
+    def steps(_: Wire) -> None:
+        answer(app.asked[2], b"third")
+        app.asked[1].start(long)
+        answer(app.asked[0], b"first")
+
+    sent = pipelined(app, steps, POST * 2, lambda wire: b"third" in wire.sent).sent
+    assert sent.startswith(b"HTTP/1.1 200 OK")
+    assert sent.index(b"first") < sent.index(b"long") < sent.index(b"third")
+
+
+def test_nothing_is_begun_behind_a_request_that_ends_the_connection() -> None:
+    """What comes after a last request is not answered."""
+    app = Later()
+    last = POST.replace(b"content-length", b"connection: close\r\ncontent-length")
+
+    def steps(wire: Wire) -> None:
+        assert len(app.asked) == 2
+        for each in app.asked:
+            answer(each, b"done")
+        assert wire.closed
+
+    assert pipelined(app, steps, last + POST).sent.count(b"done") == 2
+
+
+def test_no_more_is_read_while_many_wait() -> None:
+    """What one connection may hold has a limit."""
+    app = Later()
+
+    def steps(wire: Wire) -> None:
+        assert not wire.reading
+        for each in app.asked:
+            answer(each, b"done")
+        assert wire.reading
+
+    pipelined(app, steps, POST * PIPELINED)

@@ -2,7 +2,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from servers.archive import unpack_model
 from tests.test_model_server import free_port, serving
 
 pytestmark = pytest.mark.slow
+
+Make = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
@@ -213,3 +215,37 @@ def test_values_one_by_one_are_read_over_grpc(digits: Digits) -> None:
     assert [each.infer_response.raw_output_contents[0] for each in streamed] == [
         answer.raw_output_contents[0]
     ] * 2
+
+
+def test_a_model_with_samples_in_json_is_batched_over_the_protocol(make_model: Make) -> None:
+    """Its samples are tried as the tensors that its signature asks for, too."""
+    folder = make_model(
+        """
+        import time
+        import torch
+
+        def model_fn(model_dir):
+            return torch.nn.Linear(2, 1)
+
+        def predict_fn(data, model):
+            time.sleep(0.02)  # so that others come meanwhile
+            with torch.inference_mode():
+                return model(torch.as_tensor(data, dtype=torch.float32)).numpy()
+        """
+    )
+    tensors = {"datatype": "FP32", "shape": [-1, 2]}, {"datatype": "FP32", "shape": [-1, 1]}
+    declared = {"inputs": [{"name": "x", **tensors[0]}], "outputs": [{"name": "y", **tensors[1]}]}
+    (folder / "signature.json").write_bytes(orjson.dumps({**declared, "library": "torch"}))
+    (folder / "samples.json").write_bytes(orjson.dumps([{"body": [[1, 2]]}, {"body": [[3, 4]]}]))
+
+    async def ask(port: int) -> None:
+        tensor = http_aio.InferInput("x", [1, 2], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, 2), np.float32))
+        async with http_aio.InferenceServerClient(f"127.0.0.1:{port}", conn_limit=16) as client:
+            await asyncio.gather(*(client.infer("model", [tensor]) for _ in range(16)))
+
+    with serving(folder, WEIGHBRIDGE_THREADS="1") as (_, port):
+        asyncio.run(ask(port))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/model/stats") as answer:
+            [stats] = json.load(answer)["model_stats"]
+    assert max(each["batch_size"] for each in stats["batch_stats"]) > 1

@@ -148,7 +148,7 @@ _EXPECTED = "Send images as 64 numbers from 0 to 16 each, in JSON, JSON Lines, C
 
 def _read(body: str | bytes, kind: str) -> np.ndarray[Any, Any]:
     if kind == "application/json":
-        return np.array(json.loads(body), dtype=np.float32)
+        return np.array(loads(body), dtype=np.float32)
     if kind in JSON_LINES:
         return _read_lines(body if isinstance(body, bytes) else body.encode())
     if kind == "text/csv":
