@@ -69,6 +69,10 @@ class Governed(Protocol):
     def settled(self) -> bool:
         """Whether it has the capacity that is wanted."""
 
+    @property
+    def rolling_back(self) -> bool:
+        """Whether an update has failed, and the old version is being brought back."""
+
     def configuration(self) -> Document | None:
         """What CreateEndpointConfig would be told to make it; None: it is no endpoint there."""
 
@@ -111,6 +115,8 @@ class Standing:
 
     @property
     def status(self) -> str:
+        if self.endpoint.rolling_back:
+            return "RollingBack"
         return "Updating" if self.updating or not self.endpoint.settled else "InService"
 
 
