@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -61,12 +61,30 @@ class Rolling(Struct, frozen=True, rename="pascal"):
     rollback_maximum_batch_size: CapacitySize | None = None
 
 
+class AlarmName(Struct, frozen=True, rename="pascal"):
+    """An alarm of CloudWatch."""
+
+    alarm_name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^(?!\s*$)")]
+
+
+class AutoRollback(Struct, frozen=True, rename="pascal"):
+    """AutoRollbackConfiguration."""
+
+    alarms: Annotated[tuple[AlarmName, ...], Meta(max_length=10)] = ()
+
+
 class DeploymentConfig(Struct, frozen=True, rename="pascal"):
     """As UpdateEndpoint takes it."""
 
     blue_green_update_policy: BlueGreen | None = None
     rolling_update_policy: Rolling | None = None
-    auto_rollback_configuration: dict[str, Any] | None = None
+    auto_rollback_configuration: AutoRollback | None = None
+
+    @property
+    def alarms(self) -> list[str]:
+        """Names of those that end the deployment."""
+        rollback = self.auto_rollback_configuration or AutoRollback()
+        return [alarm.alarm_name for alarm in rollback.alarms]
 
 
 @dataclass(frozen=True)
@@ -116,14 +134,10 @@ class Course:
 def course_of(config: DeploymentConfig | None, new: Sizes, old: Sizes) -> Course:
     """What ``config`` means for an update from these variants to those.
 
-    ValidationException for what breaks a limit, and for what is not done here.
+    ValidationException for what breaks a limit.
     """
     if config is None:
         return Course()
-    if (config.auto_rollback_configuration or {}).get("Alarms"):
-        raise invalid(
-            "AutoRollbackConfiguration: there are no alarms of CloudWatch here. Leave Alarms out."
-        )
     blue_green, rolling = config.blue_green_update_policy, config.rolling_update_policy
     if blue_green is not None and rolling is not None:
         raise invalid("Give a BlueGreenUpdatePolicy or a RollingUpdatePolicy, not both.")

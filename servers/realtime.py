@@ -191,7 +191,7 @@ class RealtimeEndpoint:
         standing = {branch.name: branch.replicas.desired for branch in self.branches}
         course = course_of(update.deployment, sizes, standing)
         fresh = self._blueprint.lineup(plans)
-        self._rollout = Rollout(self._lineup, fresh, course, self._timers)
+        self._rollout = Rollout(self._lineup, fresh, course, update.watch, self._timers)
 
         def finished(failure: str) -> None:
             self._rollout = None

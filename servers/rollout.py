@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from bench.target import Variant
 from servers.branch import Branch, Lineup
 from servers.endpoint_config import EndpointConfig, VariantConfig
+from servers.endpoint_operations import Watch
 from servers.guardrails import Course, Step
 from servers.instance import InstanceFailed
 from servers.layout import Plan
@@ -54,7 +56,9 @@ class Rollout:
     are launched again, until they are in service: SageMaker's UpdateRollbackFailed does not occur.
     """
 
-    def __init__(self, old: Lineup, fresh: Lineup, course: Course, timers: Timers) -> None:
+    def __init__(
+        self, old: Lineup, fresh: Lineup, course: Course, watch: Watch, timers: Timers
+    ) -> None:
         self.old = old
         self.fresh = fresh
         self.share = 0.0
@@ -62,6 +66,7 @@ class Rollout:
         self.stage: Literal["Creating", "Baking", "Deleting"] = "Creating"
         """Of the fresh variants; Deleting: it has failed, and goes back."""
         self._course = course
+        self._watch = watch
         self._timers = timers
         self._task: asyncio.Task[None] | None = None
         self._whole = {branch: branch.count for branch in fresh.all()}
@@ -114,17 +119,22 @@ class Rollout:
     async def _until_given_up(self) -> str | None:
         """Why the deployment failed; None when only the old instances are left to end."""
         way, limit_s = asyncio.create_task(self._way()), self._course.limit_s
+        reasons: list[str] = []
 
-        def give_up() -> None:
+        def give_up(reason: str) -> None:
+            reasons.append(reason)
             # On the account: the clock is not turned until the way has felt it.
             self._timers.start(_cancelled(way))
 
+        slow = partial(give_up, f"It took more than {limit_s:g} s.")
         at_s = self._timers.now() + limit_s
-        limit = self._timers.call_at(at_s, give_up) if limit_s < math.inf else None
+        limit = self._timers.call_at(at_s, slow) if limit_s < math.inf else None
+        unwatch = self._watch(give_up)
         try:
             await asyncio.wait([way])
-            return f"It took more than {limit_s:g} s." if way.cancelled() else way.result()
+            return reasons[0] if way.cancelled() else way.result()
         finally:
+            unwatch()
             await _cancelled(way)
             if limit is not None:
                 limit.cancel()
