@@ -113,22 +113,26 @@ class Cloudwatch:
 
     def shelves(self) -> Iterator[Shelf]:
         """All metrics that have had a value."""
-        for endpoint in self._endpoints.values():
-            for pages in endpoint.books if isinstance(endpoint, Measured) else ():
-                if isinstance(pages, InstanceBook):
-                    continue  # of a job, whose dimension is another one
-                for name in pages.units:
-                    if pages.periods(name):
-                        yield Shelf(pages, name)
+        for pages in self._books():
+            for name in pages.units:
+                if (shelf := Shelf(pages, name)).periods:
+                    yield shelf
 
     def find(self, metric: Metric, unit: str | None) -> Shelf | None:
         """The metric, if it has had a value, and in that unit where one is named."""
-        wanted = _key(metric)
-        for shelf in self.shelves():
-            named = shelf.name == metric.metric_name and unit in (None, shelf.unit)
-            if named and _key(shelf.metric) == wanted:
-                return shelf
+        wanted, name = _key(metric), metric.metric_name
+        for pages in self._books():
+            if name in pages.units and unit in (None, pages.units[name]):
+                shelf = Shelf(pages, name)
+                if _key(shelf.metric) == wanted and shelf.periods:
+                    return shelf
         return None
+
+    def _books(self) -> Iterator[Pages]:
+        for endpoint in self._endpoints.values():
+            for pages in endpoint.books if isinstance(endpoint, Measured) else ():
+                if not isinstance(pages, InstanceBook):  # of a job, whose dimension is another one
+                    yield pages
 
     def dated(self, shelf: Shelf, asked: Asked) -> list[tuple[float, Statistic]]:
         """Each period that has a value and its date, a whole minute unless periods are shorter."""

@@ -150,6 +150,7 @@ def test_an_alarm_rolls_a_rolling_update_back(day: Day, watch: Any) -> None:
     ask(day, 500, 500)
     day.wait(60)
     eventually(lambda: shown(control) == ("RollingBack", "e"), "it goes back")
+    assert len(control.list_endpoints(StatusEquals="RollingBack")["Endpoints"]) == 1
     day.wait(110)
     eventually(lambda: shown(control) == ("InService", "e"), "it is back")
     reason = control.describe_endpoint(EndpointName="e")["FailureReason"]
@@ -176,7 +177,7 @@ def test_an_alarm_that_is_set_rolls_back_at_once(day: Day, watch: Any) -> None:
 
 
 def test_an_alarm_that_rings_already_ends_an_update_before_it_begins(day: Day, watch: Any) -> None:
-    """No instance is launched for it."""
+    """No instance is started for it."""
     put(watch, "errors")
     watch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
     before = shown(day.server.client("sagemaker"))[1]

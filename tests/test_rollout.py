@@ -280,7 +280,7 @@ def test_a_rolling_update_that_cannot_start_goes_back(
             "RollbackMaximumBatchSize is 101%",
         ),
         (rolling(1) | {"BlueGreenUpdatePolicy": AT_ONCE}, "not both"),
-        ({"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}, "no alarms"),
+        ({"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}, "there is no alarm a"),
     ],
 )
 def test_a_deployment_that_breaks_a_rule_is_refused(
