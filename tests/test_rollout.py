@@ -269,6 +269,32 @@ def test_a_rolling_update_that_cannot_start_goes_back(
     assert shifts(folder, began) == [0.0]
 
 
+def test_an_alarm_brings_back_old_instances_under_load(
+    server: Serving, control: Any, folder: Path
+) -> None:
+    """In the last bake, when one of them is left: the other is launched again, nobody waits."""
+    began = len(read_events(folder))
+    alarms = server.client("cloudwatch")
+    alarms.put_metric_alarm(
+        **{"AlarmName": "ringing", "Namespace": "AWS/SageMaker", "MetricName": "ModelLatency"},
+        **{"Statistic": "Average", "Period": 60, "EvaluationPeriods": 1, "Threshold": 0.0},
+        ComparisonOperator="LessThanThreshold",
+    )
+    config = rolling(1, WaitIntervalInSeconds=2)
+    config["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": "ringing"}]}
+    with Callers(server, 3) as callers:
+        update(control, "old", 2, DeploymentConfig=config)
+        eventually(lambda: shifts(folder, began)[-1:] == [1.0], "the last batch has its share")
+        alarms.set_alarm_state(AlarmName="ringing", StateValue="ALARM", StateReason="a test")
+        shown = settle(control)
+    assert callers.errors == []
+    assert set(callers.words) == {"old", "new"}
+    assert shown["FailureReason"] == "Alarm ringing is in ALARM. a test"
+    assert shifts(folder, began) == [0.5, 1.0, 0.5, 0.0]
+    assert server.status()["e"]["instances"] == 2
+    assert said(server) == "new"
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
