@@ -4,7 +4,6 @@ Read from the endpoints' own books when asked; a request costs nothing for it. P
 the run's clock. Dates are the machine's when the server starts, plus what passes on that clock.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,28 +135,29 @@ class Cloudwatch:
 
     def dated(self, shelf: Shelf, asked: Asked) -> list[tuple[float, Statistic]]:
         """Each period that has a value and its date, a whole minute unless periods are shorter."""
-        kept, period_s, grid_s = shelf.periods, asked.period_s, min(asked.period_s, MINUTE_S)
+        period_s, grid_s = asked.period_s, min(asked.period_s, MINUTE_S)
+        end_s = self.moment_of(asked.end_s)
+        if not (kept := [each for each in shelf.periods if each[0] < end_s]):
+            return []
         begin_s = (self.moment_of(asked.begin_s) // grid_s) * grid_s
         begin_s += max(0.0, (kept[0][0] - begin_s) // period_s) * period_s
-        end_s = min(self.moment_of(asked.end_s), kept[-1][0] + grid_s)
-        count = max(0, math.ceil((end_s - begin_s) / period_s))
+        count = max(0, int((kept[-1][0] - begin_s) // period_s) + 1)
         found = in_periods(kept, Span(begin_s, period_s, count))
         return [
-            (self.date_of(begin_s + place * period_s) // grid_s * grid_s, statistic)
-            for place, statistic in enumerate(found)
-            if statistic is not None
+            (self.date_of(begin_s + number * period_s) // grid_s * grid_s, statistic)
+            for number, statistic in found.items()
         ]
 
 
-def in_periods(kept: Sequence[tuple[float, Statistic]], span: Span) -> list[Statistic | None]:
-    """What is kept by shorter periods, put together for those of ``span``; None: nothing came."""
-    found: list[Statistic | None] = [None] * span.count
+def in_periods(kept: Sequence[tuple[float, Statistic]], span: Span) -> dict[int, Statistic]:
+    """What is kept by shorter periods, put together for those of ``span``, by their number."""
+    found: dict[int, Statistic] = {}
     begin = bisect_left(kept, span.begin_s, key=itemgetter(0))
     end = bisect_left(kept, span.begin_s + span.count * span.period_s, key=itemgetter(0))
     for begin_s, statistic in kept[begin:end]:
-        place = int((begin_s - span.begin_s) // span.period_s)
-        before = found[place]
-        found[place] = before.merged(statistic) if before else statistic
+        number = int((begin_s - span.begin_s) // span.period_s)
+        before = found.get(number)
+        found[number] = before.merged(statistic) if before else statistic
     return found
 
 

@@ -43,7 +43,7 @@ class AlarmRequest(Metric, frozen=True, rename="pascal", kw_only=True, omit_defa
     evaluation_periods: Periods
     threshold: float
     comparison_operator: Comparison
-    unit: str | None = None
+    unit: Name | None = None
     datapoints_to_alarm: Periods | None = None
     treat_missing_data: Missing | None = None
     ok_actions: Actions | None = msgspec.field(default=None, name="OKActions")
@@ -123,7 +123,8 @@ class Alarm:
             looks = looks[-1:]  # nothing came, so all of them see the same
         for at_s in looks:
             seen = in_periods(kept, Span(at_s - length_s, request.period, rule.looks_at))
-            values = [each.figures()[request.statistic] if each else None for each in seen]
+            figures = {number: each.figures()[request.statistic] for number, each in seen.items()}
+            values = [figures.get(number) for number in range(rule.looks_at)]
             if (new := state_of(rule, values, state)) != state:
                 state = new
                 yield at_s, state, _reason(request, values)

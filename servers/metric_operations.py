@@ -41,7 +41,7 @@ class StatisticsRequest(Metric, frozen=True, rename="pascal", kw_only=True):
     period: Period
     statistics: Annotated[tuple[Figure, ...], Meta(max_length=5)] = ()
     extended_statistics: tuple[str, ...] = ()
-    unit: str | None = None
+    unit: Name | None = None
 
 
 class Stat(Struct, frozen=True, rename="pascal"):
@@ -50,7 +50,7 @@ class Stat(Struct, frozen=True, rename="pascal"):
     metric: Metric
     period: Period
     stat: str
-    unit: str | None = None
+    unit: Name | None = None
 
 
 class Query(Struct, frozen=True, rename="pascal"):

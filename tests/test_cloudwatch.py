@@ -51,6 +51,12 @@ def test_statistics_are_those_of_what_was_asked(day: Day, watch: Any) -> None:
         "Datapoints"
     ]
     assert whole["Average"] == 0.25
+    early = {**asked, "EndTime": day.in_(seconds=-30)}
+    [first] = watch.get_metric_statistics(**early, Period=3600, Statistics=["SampleCount"])[
+        "Datapoints"
+    ]
+    assert first["SampleCount"] == 3.0
+    assert statistics(watch, day, EndTime=began, StartTime=day.in_(hours=-1))["Datapoints"] == []
     other = watch.get_metric_statistics(**asked, Period=60, Statistics=["Sum"], Unit="Seconds")
     assert other["Datapoints"] == []
 
