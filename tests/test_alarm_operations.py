@@ -238,6 +238,8 @@ def test_there_are_at_most_a_thousand_alarms(day: Day, watch: Any) -> None:
         put(watch, "one more")
     assert caught.value.response["Error"]["Code"] == "LimitExceeded"
     put(watch, "a0000", Threshold=7)
+    with pytest.raises(ClientError, match="<= 100"):
+        watch.describe_alarms(MaxRecords=101)
     pages = list(watch.get_paginator("describe_alarms").paginate(MaxRecords=100))
     names = [alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]]
     assert names == [f"a{number:04}" for number in range(MAX_ALARMS)]

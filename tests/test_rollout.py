@@ -317,3 +317,17 @@ def test_a_deployment_that_breaks_a_rule_is_refused(
         update(control, "new", 2, DeploymentConfig=config)
     assert caught.value.response["Error"]["Code"] == "ValidationException"
     assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
+
+
+@pytest.mark.parametrize("names", [["AllTraffic", "b"], ["b"]])
+def test_a_rolling_update_keeps_its_one_variant(control: Any, names: list[str]) -> None:
+    """Neither a second one nor another name; a blue/green update takes both."""
+    variant = {"ModelName": "new", "InitialInstanceCount": 2, "InstanceType": "ml.m5.large"}
+    name = next(NAMES)
+    variants = [{"VariantName": each, **variant} for each in names]
+    control.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+    with pytest.raises(ClientError, match="of one variant whose name stays") as caught:
+        control.update_endpoint(
+            EndpointName="e", EndpointConfigName=name, DeploymentConfig=rolling(1)
+        )
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
