@@ -37,6 +37,14 @@ _SORT: dict[str, Callable[[Any], Any]] = {
 _ORDER = {"Ascending": False, "Descending": True}
 
 
+class QueryError(ApiError):
+    """Of an API that was spoken in queries before: boto3 shows the code that it had there."""
+
+    def __init__(self, status: int, code: str, message: str, query_code: str = "") -> None:
+        super().__init__(status, code, message)
+        self.query_code = query_code or code
+
+
 def invalid(message: str) -> ApiError:
     """400: a member breaks a rule."""
     return ApiError(400, "ValidationException", message)

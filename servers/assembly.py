@@ -11,11 +11,13 @@ from bench.deployment import Deployment
 from bench.deployment import Endpoint as EndpointConfig
 from bench.errors import ConfigError
 from bench.target import Async, Batch, Lambda, Realtime, Serverless, Triton, Url, mode_of
+from servers.alarm_operations import Alarms
 from servers.archive import unpack_model
 from servers.async_assembly import async_endpoint
 from servers.async_view import AsyncView
 from servers.asynchronous import AsyncEndpoint
 from servers.batch import BatchOption, batch_option
+from servers.cloudwatch import Cloudwatch
 from servers.control import Control
 from servers.elsewhere import Elsewhere
 from servers.endpoint import Account, Endpoint, Means
@@ -25,6 +27,7 @@ from servers.instance import InstanceSpec, ProcessInstance, Replica
 from servers.job_operations import JobOperations
 from servers.layout import Blueprint, known_as
 from servers.limits import Caps
+from servers.metric_operations import MetricOperations
 from servers.model_registry import ModelRegistry
 from servers.premises import Site
 from servers.profile import Profile, profile_for
@@ -135,11 +138,15 @@ def _control(
             seen[config.name] = AsyncView(endpoint, config.target)
     models = workshop.models
     configs = ConfigRegistry(models)
-    operations = EndpointOperations(seen, configs)
+    timers = workshop.site.timers
+    cloudwatch = Cloudwatch(built.endpoints, timers)
+    alarms = Alarms(cloudwatch, timers)
+    operations = EndpointOperations(seen, configs, alarms)
     jobs = JobOperations(batch.service).table if batch else {}
-    scaling = ScalingOperations(operations, workshop.site.timers)
+    scaling = ScalingOperations(operations, timers)
+    shown = MetricOperations(cloudwatch)
     tables = (operations.table, configs.table, models.table, scaling.table, jobs)
-    return Control(*tables)
+    return Control(*tables, alarms.table, shown.table)
 
 
 def _peer(name: str, target: Triton | Url, workshop: Workshop, model: str) -> Elsewhere:

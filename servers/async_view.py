@@ -24,6 +24,11 @@ class AsyncView:
         in_service, desired = self._endpoint.capacity
         return in_service == desired
 
+    @property
+    def rolling_back(self) -> bool:
+        """Never: it is not updated."""
+        return False
+
     def configuration(self) -> dict[str, Any]:
         """What CreateEndpointConfig would be told to make it."""
         variant = {

@@ -56,6 +56,19 @@ class Autoscaler:
         self._bounds = bounds
         self.wake()
 
+    def pause(self) -> None:
+        """Change nothing until `resume`: an update governs the count."""
+        self.close()
+        self._timer = Timer(None)  # while there is one, a request sets no other
+
+    def resume(self) -> None:
+        """Watch from now on; what came meanwhile counts for nothing."""
+        self._values.clear()
+        self._read_to_s = self._begin_of(self._timers.now())
+        self._counted = self._book.whole("InvocationsPerInstance").total
+        self._timer = None
+        self.wake()
+
     def close(self) -> None:
         """Watch no longer."""
         if self._timer is not None:

@@ -45,10 +45,6 @@ class Branch:
         """Start the instances; InstanceFailed when one does not become healthy."""
         await self.replicas.open(self.count)
 
-    async def launch(self) -> None:
-        """The same while the endpoint serves: instances have to be placed first."""
-        await self.replicas.launch(self.count)
-
     async def close(self, reason: str = "closed") -> None:
         """Stop them, letting each finish what it holds."""
         if self.autoscaler is not None:

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from servers.api_document import Document, document_of
+from servers.api_document import Document, QueryError, document_of
 from servers.wire import Answer, ApiError
 
 MAX_BODY_BYTES = 1 << 20
@@ -35,6 +35,10 @@ class Control:
                 message = f"The body is longer than {MAX_BODY_BYTES} bytes."
                 raise ApiError(413, "RequestEntityTooLarge", message)
             return _answer(200, await operation(document_of(body)))
+        except QueryError as error:
+            refused = _answer(error.status, {"__type": error.code, "message": error.message})
+            refused.headers["x-amzn-query-error"] = f"{error.query_code};Sender"
+            return refused
         except ApiError as error:
             # The runtime's own code is spelt otherwise here.
             code = "ValidationException" if error.code == "ValidationError" else error.code

@@ -6,10 +6,12 @@ Functions of AWS Lambda, batch models and servers that are not ours are no endpo
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
 
+from servers.alarm_operations import Alarms
 from servers.api_document import Document, arn, converted, invalid, known, page_of, text_of
 from servers.control import Operations
 from servers.endpoint_config import MAX_COPIES, ConfigRegistry, EndpointConfig
@@ -49,6 +51,10 @@ class Renewal(Struct, frozen=True, rename="pascal"):
     retain_deployment_config: bool = False
 
 
+Watch = Callable[[Callable[[str], None]], Callable[[], None]]
+"""Calls back with the reason once an alarm rings; gives what ends the watch."""
+
+
 @dataclass(frozen=True)
 class Update:
     """A new version of an endpoint, and how it is brought about."""
@@ -57,6 +63,8 @@ class Update:
     retain: bool
     """Weights and counts stay."""
     deployment: DeploymentConfig | None
+    watch: Watch = lambda _: lambda: None
+    """Of its alarms."""
 
 
 @runtime_checkable
@@ -68,6 +76,10 @@ class Governed(Protocol):
     @property
     def settled(self) -> bool:
         """Whether it has the capacity that is wanted."""
+
+    @property
+    def rolling_back(self) -> bool:
+        """Whether an update has failed, and the old version is being brought back."""
 
     def configuration(self) -> Document | None:
         """What CreateEndpointConfig would be told to make it; None: it is no endpoint there."""
@@ -111,14 +123,19 @@ class Standing:
 
     @property
     def status(self) -> str:
+        if self.endpoint.rolling_back:
+            return "RollingBack"
         return "Updating" if self.updating or not self.endpoint.settled else "InService"
 
 
 class EndpointOperations:
     """Shows, lists and changes endpoints."""
 
-    def __init__(self, endpoints: Mapping[str, object], configs: ConfigRegistry) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, object], configs: ConfigRegistry, alarms: Alarms
+    ) -> None:
         self._configs = configs
+        self._alarms = alarms
         self._standings: dict[str, Standing] = {}
         now_s = time.time()
         for endpoint in endpoints.values():
@@ -200,7 +217,10 @@ class EndpointOperations:
         if wanted.retain_deployment_config and chosen is None:
             chosen = standing.deployment
         guardrails = None if chosen is None else converted(chosen, DeploymentConfig)
-        update = Update(config, wanted.retain_all_variant_properties, guardrails)
+        names = guardrails.alarms if guardrails is not None else []
+        self._alarms.check(names)
+        watch = partial(self._alarms.watch, names)
+        update = Update(config, wanted.retain_all_variant_properties, guardrails, watch)
 
         def done(failure: str) -> None:
             standing.pending, standing.modified_s = None, time.time()

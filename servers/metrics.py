@@ -86,6 +86,13 @@ class Book(Pages):
         peak, self.peak = self.peak, self.in_flight
         return peak
 
+    def periods(self, name: str) -> list[tuple[float, Statistic]]:
+        """As of any, with those of ten seconds."""
+        found = super().periods(name)
+        if name == CONCURRENT and self._fast.count:
+            found.append((self._fast_s, self._fast))
+        return found
+
     def standing(self, name: str) -> float:
         """Of the one gauge that there is."""
         del name

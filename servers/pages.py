@@ -1,6 +1,7 @@
 """What CloudWatch would show of a variant: its metrics by the minute, and since the start."""
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -8,6 +9,9 @@ from math import inf
 from bench.events import EventLog
 
 MINUTE_S = 60.0
+
+KEPT = 1440
+"""Closed periods of each metric that can be asked for: a day of minutes."""
 
 MICROSECONDS, MILLISECONDS = "Microseconds", "Milliseconds"
 A_SECOND = {MICROSECONDS: 1e6, MILLISECONDS: 1e3}
@@ -35,6 +39,16 @@ class Statistic:
         if value > self.most:
             self.most = value
         self.last = value
+
+    def figures(self) -> dict[str, float]:
+        """All that CloudWatch tells of it, by its names; there must be a value."""
+        return {
+            "SampleCount": self.count,
+            "Sum": self.total,
+            "Average": self.total / self.count,
+            "Minimum": self.least,
+            "Maximum": self.most,
+        }
 
     def merged(self, later: "Statistic | None") -> "Statistic":
         """Of both periods; ``later`` is the second one."""
@@ -86,6 +100,7 @@ class Pages:
         self._minute: dict[str, Statistic] = {}
         self._minute_s = 0.0
         self._past: dict[str, Statistic] = {}
+        self._closed: dict[str, deque[tuple[float, Statistic]]] = {}
 
     def add(self, name: str, value: float, now_s: float) -> None:
         """A value in the metric's own unit; a duration goes into its histogram, too."""
@@ -97,6 +112,13 @@ class Pages:
     def whole(self, name: str) -> Statistic:
         """The metric since the start."""
         return self._past.get(name, Statistic()).merged(self._minute.get(name))
+
+    def periods(self, name: str) -> list[tuple[float, Statistic]]:
+        """When each period began, and what it holds, oldest first; the last may still be open."""
+        found = list(self._closed.get(name, ()))
+        if (minute := self._minute.get(name)) is not None:
+            found.append((self._minute_s, minute))
+        return found
 
     def standing(self, name: str) -> float:
         """What a gauge shows now."""
@@ -129,6 +151,7 @@ class Pages:
 
     def _write(self, name: str, period: tuple[float, float], statistic: Statistic) -> None:
         begin_s, period_s = period
+        self._closed.setdefault(name, deque(maxlen=KEPT)).append((begin_s, statistic))
         self._log.write(
             name,
             begin_s,

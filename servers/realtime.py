@@ -129,6 +129,11 @@ class RealtimeEndpoint:
             branch.replicas.in_service == branch.replicas.desired for branch in self.branches
         )
 
+    @property
+    def rolling_back(self) -> bool:
+        """Whether an update has failed, and its old version is not yet alone again."""
+        return self._rollout is not None and self._rollout.stage == "Deleting"
+
     def configuration(self) -> dict[str, Any]:
         """What CreateEndpointConfig would be told to make it."""
         kind = self._blueprint.target.instance_type
@@ -183,10 +188,11 @@ class RealtimeEndpoint:
         """
         current = self.branches if update.retain else []
         plans = planned(update.config, current, self._blueprint.target.routing)
-        counts = [plan.count for plan in plans if not plan.shadow]
-        course = course_of(update.deployment, counts)
+        sizes = {plan.variant.name: plan.count for plan in plans if not plan.shadow}
+        standing = {branch.name: branch.replicas.desired for branch in self.branches}
+        course = course_of(update.deployment, sizes, standing)
         fresh = self._blueprint.lineup(plans)
-        self._rollout = Rollout(self._lineup, fresh, course, self._timers)
+        self._rollout = Rollout(self._lineup, fresh, course, update.watch, self._timers)
 
         def finished(failure: str) -> None:
             self._rollout = None

@@ -82,9 +82,14 @@ class Replicas:
         await asyncio.gather(*(self._add() for _ in range(count)))
 
     async def launch(self, count: int) -> None:
-        """As `open`, each after the modelled delay; call inside `Timers.working`."""
+        """Start what is missing to ``count``, each after the modelled delay.
+
+        InstanceFailed when one does not become healthy. Call inside `Timers.working`.
+        """
+        if (missing := count - self._coming) <= 0:
+            return
         self.desired = count
-        outcomes = await self._timers.together([self._placed() for _ in range(count)])
+        outcomes = await self._timers.together([self._placed() for _ in range(missing)])
         for failure in outcomes:
             if isinstance(failure, BaseException):
                 raise failure
@@ -127,19 +132,17 @@ class Replicas:
 
     def resize(self, count: int) -> None:
         """Want ``count`` instances: launch after the modelled delay, or drain at once."""
-        surplus = len(self._slots) + len(self._launches) + len(self._starting) - count
-        self.desired = count
-        for _ in range(-surplus):
+        for _ in range(count - self._coming):
             self._launch()
-        while surplus > 0 and self._launches:
-            self._launches.pop().cancel()
-            surplus -= 1
-        # Those that would finish soonest; of equals the youngest.
-        youngest_first = self._slots[::-1]
-        youngest_first.sort(key=lambda slot: (slot.in_service, slot.outstanding))
-        for slot in youngest_first[: max(0, surplus)]:
-            self._retire(slot)
-            self._timers.start(self._drain(slot, "scaled in"))
+        self._let_go(count, "scaled in")
+
+    async def shrink(self, count: int, reason: str) -> None:
+        """Keep at most ``count`` instances; the others answer what they hold, and have ended.
+
+        They end also when who waits for it is cancelled.
+        """
+        if ending := self._let_go(min(count, self.desired), reason):
+            await asyncio.wait(ending)
 
     async def close(self, reason: str = "closed") -> None:
         """Stop every instance, letting each finish what it holds."""
@@ -153,6 +156,28 @@ class Replicas:
         for slot in slots:
             self._retire(slot)
         await asyncio.gather(*(self._drain(slot, reason) for slot in slots))
+
+    @property
+    def _coming(self) -> int:
+        """Instances that there are or will be."""
+        return len(self._slots) + len(self._launches) + len(self._starting)
+
+    def _let_go(self, count: int, reason: str) -> list[asyncio.Task[None]]:
+        """Want ``count`` from now on: launch no more than these, and drain what is too much."""
+        self.desired = count
+        surplus = self._coming - count
+        while surplus > 0 and self._launches:
+            self._launches.pop().cancel()
+            surplus -= 1
+        # What is still starting takes nobody's place before it is in service.
+        surplus = min(surplus, len(self._slots) - count)
+        # Those that would finish soonest; of equals the youngest.
+        youngest_first = self._slots[::-1]
+        youngest_first.sort(key=lambda slot: (slot.in_service, slot.outstanding))
+        retired = youngest_first[: max(0, surplus)]
+        for slot in retired:
+            self._retire(slot)
+        return [self._timers.start(self._drain(slot, reason)) for slot in retired]
 
     def _placement_s(self) -> float:
         """The modelled delay of an instance that is asked for now."""

@@ -120,6 +120,11 @@ class ServerlessEndpoint:
         """Whether all that is provisioned is there."""
         return self._provisioned.ready + self._provisioned.busy >= self._provisioned.units
 
+    @property
+    def rolling_back(self) -> bool:
+        """Never: an update cannot fail once it has begun."""
+        return False
+
     def configuration(self) -> dict[str, Any] | None:
         """What CreateEndpointConfig would be told to make it; None for AWS Lambda's functions."""
         if self.is_lambda:

@@ -88,14 +88,7 @@ class Usage:
         """Every metric that has a value, by name, as CloudWatch names what it keeps of it."""
         found = {name: self.pages.whole(name) for name in self.pages.units}
         return {
-            name: {
-                "Unit": self.pages.units[name],
-                "SampleCount": each.count,
-                "Sum": each.total,
-                "Average": each.total / each.count,
-                "Minimum": each.least,
-                "Maximum": each.most,
-            }
+            name: {"Unit": self.pages.units[name], **each.figures()}
             for name, each in found.items()
             if each.count
         }

@@ -13,26 +13,40 @@ from servers.guardrails import DeploymentConfig
 from tests.house import House, live, target
 from tests.serving import eventually_async
 
-CONFIG = {
-    "EndpointConfigName": "next",
-    "ProductionVariants": [
-        {"VariantName": "AllTraffic", "ModelName": "next", "InitialInstanceCount": 1}
-    ],
-}
+
+def config(count: int = 1) -> EndpointConfig:
+    variant = {"VariantName": "AllTraffic", "ModelName": "next", "InitialInstanceCount": count}
+    document = {"EndpointConfigName": "next", "ProductionVariants": [variant]}
+    return EndpointConfig(msgspec.convert(document, Request), document)
+
+
+def begin(house: House, deployment: dict[str, Any], count: int = 1) -> asyncio.Future[str]:
+    """Begin a deployment; its failure, or nothing, when it has ended."""
+    house.models["next"] = "new"
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    how = msgspec.convert(deployment, DeploymentConfig)
+    house.endpoint.renew(Update(config(count), False, how), ended.set_result)
+    return ended
 
 
 def deploy(
     house: House, kind: str, size: dict[str, Any], bake_s: int = 600, **more: int
 ) -> asyncio.Future[str]:
-    """Begin a deployment; its failure, or nothing, when it has ended."""
-    house.models["next"] = "new"
     routing = {"Type": kind, "WaitIntervalInSeconds": bake_s, **size}
-    policy = {"TrafficRoutingConfiguration": routing, **more}
-    deployment = msgspec.convert({"BlueGreenUpdatePolicy": policy}, DeploymentConfig)
-    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    config = EndpointConfig(msgspec.convert(CONFIG, Request), CONFIG)
-    house.endpoint.renew(Update(config, False, deployment), ended.set_result)
-    return ended
+    return begin(house, {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing, **more}})
+
+
+def roll(house: House, count: int, **more: Any) -> asyncio.Future[str]:
+    """One instance after the other, with a bake of ten minutes."""
+    batch = {"Type": "INSTANCE_COUNT", "Value": 1}
+    policy = {"MaximumBatchSize": batch, "WaitIntervalInSeconds": 600, **more}
+    return begin(house, {"RollingUpdatePolicy": policy}, count)
+
+
+def fleets(house: House) -> tuple[int, int]:
+    """Old and new instances that are alive."""
+    models = [instance.model for instance in house.alive]
+    return models.count(None), models.count("new")
 
 
 CANARY = {"CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 25}}
@@ -150,3 +164,94 @@ def test_a_session_stays_with_its_instance_until_all_traffic_has_shifted(tmp_pat
         assert (await house.ask(b".", session_id="s")).answer.body == b"new."
 
     live(tmp_path, target(), steps)
+
+
+@pytest.mark.slow
+def test_a_rolling_update_replaces_one_batch_after_the_other(tmp_path: Path) -> None:
+    """Each is launched, gets its part of the requests, bakes, and as many old ones end."""
+
+    async def steps(house: House) -> None:
+        ended = roll(house, 3)
+        seen = []
+        for _ in range(3):
+            await house.wait(150.0)  # a launch takes 100 s
+            seen.append((fleets(house), round(await share_of_new(house), 1)))
+            await house.wait(550.0)
+        assert [each[0] for each in seen] == [(3, 1), (2, 2), (1, 3)]
+        assert [each[1] for each in seen] == pytest.approx([1 / 3, 2 / 3, 1.0], abs=0.15)
+        assert (ended.result(), fleets(house)) == ("", (0, 3))
+
+    events, _ = live(tmp_path, target(instance_count=3), steps)
+    times = {e["share"]: e["at_s"] for e in events if e["kind"] == "traffic_shifted"}
+    assert list(times) == pytest.approx([1 / 3, 2 / 3, 1.0], abs=1e-6)
+    assert list(times.values()) == pytest.approx([100, 800, 1500], abs=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rollback", "shares"), [(None, [0.5, 0.0]), (1, [0.5, 0.25, 0.0])])
+def test_a_rolling_update_whose_last_batch_does_not_start_goes_back(
+    tmp_path: Path, rollback: int | None, shares: list[float]
+) -> None:
+    """Old instances are launched again where they had gone, before the new ones end."""
+
+    async def steps(house: House) -> None:
+        size = {"Type": "INSTANCE_COUNT", "Value": rollback}
+        ended = roll(house, 4, **({"RollbackMaximumBatchSize": size} if rollback else {}))
+        await house.wait(1450.0)  # the third is being launched
+        assert fleets(house) == (2, 2)
+        house.broken_starts = 2  # the third, and the first that goes back
+        assert not house.endpoint.rolling_back
+        await house.wait(60.0)
+        for _ in range(40):
+            await house.ask()
+            await house.wait(10.0)
+            assert sum(fleets(house)) <= 4 + (rollback or 2)
+            assert house.endpoint.rolling_back == (not ended.done())
+        assert "no weights" in ended.result()
+        assert fleets(house) == (4, 0)
+        assert await share_of_new(house) == 0
+
+    events, _ = live(tmp_path, target(instance_count=4), steps)
+    shifts = [event["share"] for event in events if event["kind"] == "traffic_shifted"]
+    assert shifts == [0.25, 0.5, *shares]
+
+
+def test_a_rolling_update_that_takes_too_long_goes_back(tmp_path: Path) -> None:
+    """In the second bake, ten minutes and two launches after it began."""
+
+    async def steps(house: House) -> None:
+        ended = roll(house, 2, MaximumExecutionTimeoutInSeconds=1000)
+        await house.wait(900.0)
+        assert fleets(house) == (1, 2)
+        await house.wait(300.0)
+        assert ended.result() == "It took more than 1000 s."
+        assert fleets(house) == (2, 0)
+
+    live(tmp_path, target(instance_count=2), steps)
+
+
+def test_no_policy_changes_the_counts_of_a_rolling_update(tmp_path: Path) -> None:
+    """It rests meanwhile, and scales out when the update has ended."""
+    scaling = {"kind": "target-tracking", "target_value": 10, "min_count": 2, "max_count": 3}
+
+    async def steps(house: House) -> None:
+        ended = roll(house, 2)
+        while not ended.done():
+            await house.traffic(minutes=1, a_minute=40)
+            assert sum(fleets(house)) <= 3
+        assert fleets(house) == (0, 2)
+        await house.traffic(minutes=7, a_minute=40)
+        assert fleets(house) == (0, 3)
+
+    live(tmp_path, target(instance_count=2, scaling=scaling), steps)
+
+
+def test_an_endpoint_that_closes_in_a_rolling_update_ends_both(tmp_path: Path) -> None:
+    """In a bake, and while it goes back."""
+
+    async def steps(house: House) -> None:
+        roll(house, 2, MaximumExecutionTimeoutInSeconds=900)
+        await house.wait(910.0)
+        assert house.endpoint.rolling_back
+
+    live(tmp_path, target(instance_count=2), steps)

@@ -26,6 +26,14 @@ LAUNCH = "realtime.profile.launch_median_s=0.1"
 PREDICTION = r'"label": ?8'
 
 
+AN_ALARM_RINGS = """
+cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
+waiter.wait(EndpointName="digits-realtime", WaiterConfig={"Delay": 1, "MaxAttempts": 300})
+shown = control.describe_endpoint(EndpointName="digits-realtime")
+print(shown["EndpointConfigName"], shown["FailureReason"], sep="\\n")
+"""
+
+
 def section(title: str) -> str:
     """The part of the README under a heading."""
     return re.split(r"^## ", README.split(f"## {title}\n", 1)[1], flags=re.MULTILINE)[0]
@@ -111,13 +119,13 @@ def test_the_tritonclient_example_runs_as_printed(up: str, library: str, line: s
 
 
 def test_the_update_example_runs_as_printed(address: str, digits_archive: Path) -> None:
-    """With the address and the model of this machine, until the waiter is content."""
-    [code] = blocks("Changing an endpoint while it serves", "python")
-    model = "/path/to/model.tar.gz"
+    """With the address and the model of this machine; the second update is ended by its alarm."""
+    code, guarded = blocks("Changing an endpoint while it serves", "python")
+    model, archive = "/path/to/model.tar.gz", str(digits_archive)
     assert model in code
-    run_here = code.replace(PRINTED, address).replace(model, str(digits_archive))
-    shown = "print(control.describe_endpoint(EndpointName='digits-realtime')['EndpointConfigName'])"
-    assert run([sys.executable, "-c", f"import boto3\n{run_here}\n{shown}"]).strip() == "next"
+    run_here = f"{code}\n{guarded}\n{AN_ALARM_RINGS}".replace(PRINTED, address)
+    printed = run([sys.executable, "-c", f"import boto3\n{run_here.replace(model, archive)}"])
+    assert printed.splitlines() == ["next", "Alarm errors is in ALARM. a test"]
 
 
 def test_the_scaling_file_is_a_scenario(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.slow
 
+IN = "InService"
+
 SAYS = """
 import time
 def model_fn(model_dir): {load}
@@ -50,9 +52,9 @@ def server(folder: Path) -> Iterator[Serving]:
 
 @pytest.fixture(scope="module")
 def control(server: Serving, folder: Path) -> Any:
-    """A client; the models ``new`` and ``broken`` are known to the server."""
+    """A client; the models are known to the server by what they say."""
     client = server.client("sagemaker")
-    for word in ("new", "broken"):
+    for word in ("old", "new", "broken"):
         container = {"ModelDataUrl": f"file://{folder / word}"}
         client.create_model(ModelName=word, PrimaryContainer=container)
     return client
@@ -220,13 +222,112 @@ def test_what_is_unknown_is_refused_before_anything_changes(control: Any) -> Non
     assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
 
 
-def test_deployments_that_are_not_made_here_are_refused(control: Any) -> None:
-    """Rolling updates and alarms, before anything changes."""
-    alarms = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}
-    batch = {"Type": "INSTANCE_COUNT", "Value": 1}
-    rolling = {"RollingUpdatePolicy": {"MaximumBatchSize": batch, "WaitIntervalInSeconds": 0}}
-    for config, words in ((alarms, "no alarms of CloudWatch"), (rolling, "is not done here")):
-        with pytest.raises(ClientError, match=words) as caught:
-            update(control, "new", DeploymentConfig=config)
-        assert caught.value.response["Error"]["Code"] == "ValidationException"
+AT_ONCE = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
+
+
+def rolling(batch: int, **more: Any) -> dict[str, Any]:
+    """One batch after the other, without a bake."""
+    size = {"Type": "INSTANCE_COUNT", "Value": batch}
+    return {"RollingUpdatePolicy": {"MaximumBatchSize": size, "WaitIntervalInSeconds": 0, **more}}
+
+
+def test_a_rolling_update_under_load_loses_no_request(
+    server: Serving, control: Any, folder: Path
+) -> None:
+    """Two instances of each, and never more than three; the status tells what is pending."""
+    update(control, "old", 2)
+    settle(control)
+    began = len(read_events(folder))
+    with Callers(server, 3) as callers:
+        name = update(control, "new", 2, DeploymentConfig=rolling(1))
+        most, pending = 0, []
+        while (shown := control.describe_endpoint(EndpointName="e"))["EndpointStatus"] != IN:
+            most = max(most, server.status()["e"]["instances"])
+            pending += shown.get("PendingDeploymentSummary", {}).get("ProductionVariants", [])
+    assert callers.errors == []
+    assert set(callers.words) == {"old", "new"}
+    assert most == 3
+    assert {each["CurrentInstanceCount"] for each in pending} >= {0, 1}
+    assert shown["EndpointConfigName"] == name
+    assert shown["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert shifts(folder, began) == [0.5, 1.0]
+    assert said(server) == "new"
+
+
+def test_a_rolling_update_that_cannot_start_goes_back(
+    server: Serving, control: Any, folder: Path
+) -> None:
+    """The old instances are all that is left, and answer."""
+    before, began = control.describe_endpoint(EndpointName="e"), len(read_events(folder))
+    with Callers(server, 2) as callers:
+        update(control, "broken", 2, DeploymentConfig=rolling(1))
+        shown = settle(control)
+    assert callers.errors == []
+    assert set(callers.words) == {"new"}
+    assert shown["EndpointConfigName"] == before["EndpointConfigName"]
+    assert "no weights" in shown["FailureReason"]
+    assert shifts(folder, began) == [0.0]
+
+
+def test_an_alarm_brings_back_old_instances_under_load(
+    server: Serving, control: Any, folder: Path
+) -> None:
+    """In the last bake, when one of them is left: the other is launched again, nobody waits."""
+    began = len(read_events(folder))
+    alarms = server.client("cloudwatch")
+    alarms.put_metric_alarm(
+        **{"AlarmName": "ringing", "Namespace": "AWS/SageMaker", "MetricName": "ModelLatency"},
+        **{"Statistic": "Average", "Period": 60, "EvaluationPeriods": 1, "Threshold": 0.0},
+        ComparisonOperator="LessThanThreshold",
+    )
+    config = rolling(1, WaitIntervalInSeconds=2)
+    config["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": "ringing"}]}
+    with Callers(server, 3) as callers:
+        update(control, "old", 2, DeploymentConfig=config)
+        eventually(lambda: shifts(folder, began)[-1:] == [1.0], "the last batch has its share")
+        alarms.set_alarm_state(AlarmName="ringing", StateValue="ALARM", StateReason="a test")
+        shown = settle(control)
+    assert callers.errors == []
+    assert set(callers.words) == {"old", "new"}
+    assert shown["FailureReason"] == "Alarm ringing is in ALARM. a test"
+    assert shifts(folder, began) == [0.5, 1.0, 0.5, 0.0]
+    assert server.status()["e"]["instances"] == 2
+    assert said(server) == "new"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (rolling(2), "MaximumBatchSize is 100% of 2 instances: from 5% to 50% is allowed"),
+        (rolling(1, WaitIntervalInSeconds=3601), "<= 3600"),
+        (rolling(1, MaximumExecutionTimeoutInSeconds=28801), "<= 28800"),
+        (
+            rolling(1, RollbackMaximumBatchSize={"Type": "CAPACITY_PERCENT", "Value": 101}),
+            "RollbackMaximumBatchSize is 101%",
+        ),
+        (rolling(1) | {"BlueGreenUpdatePolicy": AT_ONCE}, "not both"),
+        ({"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}, "there is no alarm a"),
+    ],
+)
+def test_a_deployment_that_breaks_a_rule_is_refused(
+    control: Any, config: dict[str, Any], words: str
+) -> None:
+    """Before anything changes."""
+    with pytest.raises(ClientError, match=words) as caught:
+        update(control, "new", 2, DeploymentConfig=config)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
     assert control.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
+
+
+@pytest.mark.parametrize("names", [["AllTraffic", "b"], ["b"]])
+def test_a_rolling_update_keeps_its_one_variant(control: Any, names: list[str]) -> None:
+    """Neither a second one nor another name; a blue/green update takes both."""
+    variant = {"ModelName": "new", "InitialInstanceCount": 2, "InstanceType": "ml.m5.large"}
+    name = next(NAMES)
+    variants = [{"VariantName": each, **variant} for each in names]
+    control.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+    with pytest.raises(ClientError, match="of one variant whose name stays") as caught:
+        control.update_endpoint(
+            EndpointName="e", EndpointConfigName=name, DeploymentConfig=rolling(1)
+        )
+    assert caught.value.response["Error"]["Code"] == "ValidationException"

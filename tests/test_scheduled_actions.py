@@ -1,6 +1,7 @@
 """Scheduled actions that an unmodified boto3 client puts, on a clock that skips."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,13 @@ class Day:
         self.hold.update(work=-1)
         yield
         self.hold.update(work=1)
+
+    def wait(self, seconds: float) -> None:
+        """Let the clock come to a moment from now, and stand there."""
+        at_s = self.clock.now() + seconds
+        self.hold.update(work=-1, next_s=at_s)
+        eventually(lambda: self.clock.now() >= at_s, f"{seconds:g} s have passed")
+        self.hold.update(work=1, next_s=math.inf)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in read_events(self.folder) if event["kind"] == kind]
