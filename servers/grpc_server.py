@@ -172,8 +172,9 @@ class GrpcCall:
         if not self._over:
             self._end(written([*(() if self._begun else OPENING), *failure(status, text)]))
 
-    def refuse_as_no_call(self) -> None:
-        self._end(NOT_GRPC)
+    def refuse(self, head: bytes) -> None:
+        """Answer what is no call of gRPC."""
+        self._end(head)
 
     def _take(self) -> None:
         """Let the next messages be answered, unless enough are at work or answers pile up."""
@@ -190,7 +191,7 @@ class GrpcCall:
             return
         if not self._whole:
             stream.grant()
-        elif not turns and not stream.unsent:
+        elif not turns:
             self._begin()
             self._end(END)
 
@@ -224,7 +225,7 @@ class GrpcServer:
         method = self._methods.get(head.path)
         call = GrpcCall(stream, method or _UNKNOWN, inbox)
         if not head.is_grpc:
-            call.refuse_as_no_call()
+            call.refuse(NOT_GRPC)
         elif method is None:
             path = head.path.decode("latin-1")
             call.fail(Status.UNIMPLEMENTED, f"There is no method {path!r}.")

@@ -18,7 +18,8 @@ _TIMEOUT_DIGITS = 8
 _LONGEST_S = 365 * 86_400.0
 _ENCODINGS = b"identity, deflate, gzip"
 
-OPENING: Fields = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+GRPC = b"application/grpc"
+OPENING: Fields = [(b":status", b"200"), (b"content-type", GRPC)]
 BEGIN = written(OPENING)
 END = written([(b"grpc-status", b"0")])
 NOT_GRPC = written([(b":status", b"415")])
@@ -57,7 +58,7 @@ def read_head(fields: Fields) -> Head | None:
     """None if it is not that of a request."""
     found: dict[bytes, bytes] = {}
     for name, value in fields:
-        if name in found and name.startswith(b":") or name != name.lower():
+        if (name in found and name.startswith(b":")) or name != name.lower():
             return None
         found[name] = value
     if not found.get(b":path") or b":method" not in found or b":scheme" not in found:
@@ -69,7 +70,7 @@ def read_head(fields: Fields) -> Head | None:
             return None
         timeout_s = min(int(digits) * unit_s, _LONGEST_S)
     kind = found.get(b"content-type", b"")
-    is_grpc = found[b":method"] == b"POST" and kind.startswith(b"application/grpc")
+    is_grpc = found[b":method"] == b"POST" and kind.split(b"+")[0].split(b";")[0] == GRPC
     encoding = found.get(b"grpc-encoding", b"identity")
     return Head(found[b":path"], encoding, timeout_s, is_grpc)
 

@@ -36,7 +36,7 @@ class Reader:
         if found is not None:
             return found
         try:
-            fields = self._decoder.decode(block, raw=True)
+            fields = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError as error:
             raise Broken(Code.ENHANCE_YOUR_CALM, str(error)) from error
         except HPACKError as error:

@@ -1,14 +1,13 @@
 """A server's connection over HTTP/2 (RFC 9113), whose peer is never trusted.
 
-Frames are read here; what a request means is for the `Application`. Whatever could grow has a limit:
-header blocks, streams at once, what comes and what leaves unasked. A peer that does not take its
-answers is not read from either, so it cannot make us pile up more of them.
+Frames are read here; what a request means is for the `Application`. Whatever could grow has a
+limit: header blocks, streams at once, what comes and what leaves unasked. A peer that does not take
+its answers is not read from either, so it cannot make us pile up more of them.
 """
 
 import asyncio
 import logging
-import socket
-from collections.abc import MutableSet
+from collections.abc import Callable, MutableSet
 from typing import Any, Protocol, cast
 
 from servers.frames import (
@@ -52,7 +51,7 @@ PARTING_S = 1
 """How long a client may take to hear that the server stops, or why it is cut off."""
 
 _PARTING = b"stopping"
-_WHOLE = {Kind.PRIORITY: 5, Kind.PING: 8}
+_SIZES: dict[int, int] = {Kind.PRIORITY: 5, Kind.PING: 8}
 _OF_STREAMS = {Kind.DATA, Kind.HEADERS, Kind.PRIORITY, Kind.RST_STREAM, Kind.CONTINUATION}
 _OF_CONNECTION = {Kind.SETTINGS, Kind.PING, Kind.GOAWAY}
 
@@ -85,6 +84,9 @@ class Connection(asyncio.Protocol):
         self._last_id = 0
         self._rest = b""
         self._greeted = False
+        """The preface has come, and…"""
+        self._settled = False
+        """…the peer's settings after it."""
         self._partial: tuple[int, int, bytes] | None = None
         """Stream, flags and beginning of a header block that goes on."""
         self._stopping = False
@@ -92,7 +94,7 @@ class Connection(asyncio.Protocol):
         """The client knows that it is not to send any more."""
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
-        self._readers = {
+        self._readers: dict[int, Callable[[int, int, bytes], None]] = {
             Kind.DATA: self._data,
             Kind.HEADERS: self._headers,
             Kind.RST_STREAM: self._reset,
@@ -106,9 +108,6 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are not of asyncio's class.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(CHUNK_BYTES)
-        # A peer whose machine is gone is found out in the end.
-        opened = transport.get_extra_info("socket")
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._connections.add(self)
         self._out = Outflow(self._loop, self._transport)
         self._timer = self._loop.call_later(GREETING_S, self._transport.abort)
@@ -154,7 +153,7 @@ class Connection(asyncio.Protocol):
         The client is told twice: at first to send no more, and once its answer to a ping shows that
         it knows, where the last of its requests is.
         """
-        if not self._greeted:
+        if not self._settled:
             self._close()
         elif not self._stopping and not self._over:
             self._stopping = True
@@ -197,10 +196,10 @@ class Connection(asyncio.Protocol):
         if not self._greeted:
             if not PREFACE.startswith(data[: len(PREFACE)]):
                 raise Broken(Code.PROTOCOL_ERROR, "this is not HTTP/2 with prior knowledge")
-            if end < len(PREFACE) + HEADER.size:
+            if end < len(PREFACE):
                 self._rest = data
                 return
-            place = len(PREFACE)
+            self._greeted, place = True, len(PREFACE)
         while end - place >= HEADER.size and not self._over:
             high, low, kind, flags, stream_id = HEADER.unpack_from(data, place)
             start = place + HEADER.size
@@ -214,10 +213,10 @@ class Connection(asyncio.Protocol):
         self._rest = data[place:]
 
     def _frame(self, kind: int, flags: int, stream_id: int, content: bytes) -> None:
-        if not self._greeted:
+        if not self._settled:
             if kind != Kind.SETTINGS or flags & ACK:
                 raise Broken(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            self._greeted = True
+            self._settled = True
             self._rearm(None)
         if self._partial is not None and (
             kind != Kind.CONTINUATION or stream_id != self._partial[0]
@@ -225,7 +224,7 @@ class Connection(asyncio.Protocol):
             raise Broken(Code.PROTOCOL_ERROR, "a header block is interrupted")
         if (kind in _OF_CONNECTION) if stream_id else (kind in _OF_STREAMS):
             raise Broken(Code.PROTOCOL_ERROR, f"frame {kind} cannot be on stream {stream_id}")
-        if len(content) != _WHOLE.get(kind, len(content)):
+        if len(content) != _SIZES.get(kind, len(content)):
             raise Broken(Code.FRAME_SIZE_ERROR, f"frame {kind} has a wrong size")
         if kind == Kind.PUSH_PROMISE:
             raise Broken(Code.PROTOCOL_ERROR, "a client promises nothing")

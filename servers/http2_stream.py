@@ -180,7 +180,7 @@ class Stream:
         while outbox:
             rest = outbox[0]
             size = min(len(rest), self.window, out.window, out.frame_bytes)
-            if out.full or size <= 0:
+            if out.full or size <= 0 < len(rest):
                 if self.window > 0:
                     out.wait(self)
                 return

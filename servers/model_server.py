@@ -215,6 +215,8 @@ def _bound(settings: Settings) -> tuple[list[socket.socket], socket.socket | Non
     if settings.grpc_port is not None:
         names = "WEIGHBRIDGE_GRPC_PORT or WEIGHBRIDGE_OIP_HOST"
         grpc_listener = _socket(settings.oip_host, settings.grpc_port, socket.SO_REUSEPORT, names)
+        # Its connections stay open while they are idle, unless the client's machine is gone.
+        grpc_listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return listeners, grpc_listener
 
 

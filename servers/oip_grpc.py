@@ -1,7 +1,7 @@
 """The Open Inference Protocol over gRPC, with the messages of tritonclient."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,17 +40,17 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 
-_REFUSED = (ProtocolError, BadTensor, Overloaded, TimedOut, Refused)
+_REFUSED = (ProtocolError, BadTensor, Overloaded, TimedOut)
 _STATUS = {400: Status.INVALID_ARGUMENT, 404: Status.NOT_FOUND}
 
 
 class _Asked(Struct, frozen=True):
     """What is to be known of a request when its answer is there."""
 
+    id: str
+    outputs: list[str]
     began_s: float
     streamed: bool
-    id: str = ""
-    outputs: Sequence[str] = ()
 
 
 Describe = Callable[[Any], Any]
@@ -136,11 +136,11 @@ class _Infer:
         self._begin(message, turn, streamed=True)
 
     def _begin(self, message: bytes, turn: Turn, streamed: bool) -> None:
-        asked = _Asked(time.perf_counter(), streamed)
+        began_s = time.perf_counter()
+        request = _parsed(service_pb2.ModelInferRequest, message)
+        names = [each.name for each in request.outputs]
+        asked = _Asked(request.id, names, began_s, streamed)
         try:
-            request = _parsed(service_pb2.ModelInferRequest, message)
-            names = [each.name for each in request.outputs]
-            asked = _Asked(asked.began_s, streamed, request.id, names)
             self._model.check_name(request.model_name, request.model_version)
             arrays, datatypes = _inputs(request)
             wanted = self._model.tensors(arrays, datatypes)
