@@ -139,7 +139,10 @@ class GrpcCall:
         self._take()
 
     def cancelled(self) -> None:
-        """Nobody waits for an answer any more."""
+        self._close()
+
+    def _close(self) -> None:
+        """Take and give no more; whoever works on an answer is told."""
         self._over = True
         self._inbox.drop()
         self._messages.clear()
@@ -158,7 +161,7 @@ class GrpcCall:
         if not self._method.streams:
             answer = turns.popleft().answer
             assert answer is not None
-            self.cancelled()
+            self._close()
             stream.respond(BEGIN, answer, END)
             return
         while turns and (answer := turns[0].answer) is not None:
@@ -201,7 +204,7 @@ class GrpcCall:
             self._stream.begin(BEGIN)
 
     def _end(self, fields: bytes) -> None:
-        self.cancelled()
+        self._close()
         self._stream.finish(fields)
 
 

@@ -16,6 +16,7 @@ _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%"
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT_DIGITS = 8
 _LONGEST_S = 365 * 86_400.0
+_MAX_TEXT_BYTES = 4000  # gRPC's own clients refuse trailers of 8 KiB
 _ENCODINGS = b"identity, deflate, gzip"
 
 GRPC = b"application/grpc"
@@ -84,7 +85,8 @@ def failure(status: Status, text: str) -> Fields:
 
 
 def _quoted(text: str) -> bytes:
-    return quote(text[:4096], safe=_PRINTABLE).encode()
+    """Cut to what every client takes; a character that is cut in two is shown as it is."""
+    return quote(text, safe=_PRINTABLE, errors="replace").encode()[:_MAX_TEXT_BYTES]
 
 
 def framed(message: bytes) -> bytes:

@@ -129,7 +129,8 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._out.pause(True)
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         if not self._transport.is_closing():

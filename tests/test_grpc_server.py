@@ -52,8 +52,8 @@ class Toy:
     def abandon(self) -> None:
         self.abandoned += 1
 
-    def refuse(self, _: bytes, __: Turn) -> None:
-        raise Refused(Status.NOT_FOUND, "100 % of «these» are gone\n")
+    def refuse(self, message: bytes, _: Turn) -> None:
+        raise Refused(Status.NOT_FOUND, message.decode("utf-8", "surrogateescape"))
 
     def fail(self, _: bytes, __: Turn) -> None:
         raise ValueError("on purpose")
@@ -121,10 +121,10 @@ def channel(toy: Toy) -> Iterator[grpc.Channel]:
         yield opened
 
 
-def status(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
+def status(call: Any, message: Any, **how: Any) -> tuple[grpc.StatusCode, str]:
     """What a call that fails ends with."""
     with pytest.raises(grpc.RpcError) as failed:
-        call()
+        call(message, **how)
     return failed.value.code(), failed.value.details()
 
 
@@ -148,14 +148,19 @@ def test_many_calls_at_once_are_answered_each(channel: grpc.Channel) -> None:
 
 def test_a_call_ends_with_its_status(channel: grpc.Channel) -> None:
     """Texts arrive as they were, what fails unforeseen is INTERNAL, the unknown UNIMPLEMENTED."""
-    code, text = status(lambda: channel.unary_unary("/toy/Refuse")(b""))
-    assert (code, text) == (grpc.StatusCode.NOT_FOUND, "100 % of «these» are gone\n")
-    assert status(lambda: channel.unary_unary("/toy/Fail")(b""))[0] == grpc.StatusCode.INTERNAL
-    code, text = status(lambda: channel.unary_unary("/toy/Other")(b"x" * 2**22))
+    refuse, gone = channel.unary_unary("/toy/Refuse"), grpc.StatusCode.NOT_FOUND
+    for text in ("100 % of «these» are gone\n", ""):
+        assert status(refuse, text.encode()) == (gone, text)
+    for data in (b"no text \xff", b"long" * 9999):
+        code, text = status(refuse, data)
+        assert code == gone
+        assert text[:4] == data[:4].decode()
+    assert status(channel.unary_unary("/toy/Fail"), b"")[0] == grpc.StatusCode.INTERNAL
+    code, text = status(channel.unary_unary("/toy/Other"), b"x" * 2**22)
     assert (code, text) == (grpc.StatusCode.UNIMPLEMENTED, "There is no method '/toy/Other'.")
     many = channel.stream_unary("/toy/Echo")
-    assert status(lambda: many(iter([b"1", b"2"])))[0] == grpc.StatusCode.UNIMPLEMENTED
-    assert status(lambda: many(iter([])))[0] == grpc.StatusCode.UNIMPLEMENTED
+    assert status(many, iter([b"1", b"2"]))[0] == grpc.StatusCode.UNIMPLEMENTED
+    assert status(many, iter([]))[0] == grpc.StatusCode.UNIMPLEMENTED
     assert channel.unary_unary("/toy/Echo")(b"still") == b"still"
 
 
@@ -165,7 +170,7 @@ def test_packed_messages_are_read(channel: grpc.Channel, packed: grpc.Compressio
     """gzip and deflate, to the same limit as others: a small bomb does not go off."""
     echo = channel.unary_unary("/toy/Echo")
     assert echo(b"a" * 10_000, compression=packed) == b"a" * 10_000
-    code, text = status(lambda: echo(bytes(LIMIT + 1), compression=packed, timeout=30))
+    code, text = status(echo, bytes(LIMIT + 1), compression=packed, timeout=30)
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "31,457,280" in text
 
@@ -173,12 +178,12 @@ def test_packed_messages_are_read(channel: grpc.Channel, packed: grpc.Compressio
 def test_a_message_over_the_limit_is_refused_unread(toy: Toy, channel: grpc.Channel) -> None:
     """RESOURCE_EXHAUSTED, from the server or, for an answer, by the client's own limit."""
     echo = channel.unary_unary("/toy/Echo")
-    code, text = status(lambda: echo(bytes(LIMIT + 1), timeout=30))
+    code, text = status(echo, bytes(LIMIT + 1), timeout=30)
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "31,457,281" in text
     with grpc.insecure_channel(f"127.0.0.1:{toy.port}") as careful:
         message = bytes(5 * 2**20)
-        code, _ = status(lambda: careful.unary_unary("/toy/Echo")(message, timeout=30))
+        code, _ = status(careful.unary_unary("/toy/Echo"), message, timeout=30)
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert echo(b"still") == b"still"
 
@@ -186,7 +191,7 @@ def test_a_message_over_the_limit_is_refused_unread(toy: Toy, channel: grpc.Chan
 def test_a_call_that_nobody_waits_for_is_given_up(toy: Toy, channel: grpc.Channel) -> None:
     """By its deadline or by being cancelled; an answer that comes later goes nowhere."""
     hold = channel.unary_unary("/toy/Hold")
-    assert status(lambda: hold(b"", timeout=0.05))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert status(hold, b"", timeout=0.05)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
     wait_for(lambda: toy.abandoned == 1, "the deadline")
     cancelled = hold.future(b"")
     wait_for(lambda: len(toy.held) == 2, "the call")
@@ -244,8 +249,11 @@ def test_a_server_that_stops_answers_what_it_has(toy: Toy, channel: grpc.Channel
     wait_for(lambda: len(toy.held) == 1, "the call")
     [connection] = toy.connections
     toy.call(connection.shutdown)
-    assert channel.unary_unary("/toy/Echo")(b"new", wait_for_ready=True) == b"new"
-    assert len(toy.connections) == 2
+    echo = channel.unary_unary("/toy/Echo")
+    wait_for(
+        lambda: echo(b"new", wait_for_ready=True) == b"new" and len(toy.connections) == 2,
+        "the client to hear of it",
+    )
     toy.call(toy.release)
     assert held.result() == b"0"
     wait_for(lambda: connection not in toy.connections, "the end of the connection")
@@ -262,7 +270,7 @@ def test_pings_are_answered(toy: Toy) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{toy.port}", options) as channel:
         held = channel.unary_unary("/toy/Hold").future(b"")
         wait_for(lambda: len(toy.held) == 1, "the call")
-        assert status(lambda: channel.unary_unary("/toy/Hold")(b"", timeout=0.2))[0] == (
+        assert status(channel.unary_unary("/toy/Hold"), b"", timeout=0.2)[0] == (
             grpc.StatusCode.DEADLINE_EXCEEDED
         )
         toy.call(toy.release)
