@@ -139,11 +139,17 @@ class GrpcCall:
         self._take()
 
     def cancelled(self) -> None:
-        self._close()
+        if not self._over:
+            self._close()
 
-    def _close(self) -> None:
-        """Take and give no more; whoever works on an answer is told."""
+    def _close(self) -> Stream:
+        """Take and give no more, and tell whoever works on an answer; what ends the stream is left.
+
+        The stream is let go, so that neither keeps the other once it has ended, too.
+        """
         self._over = True
+        stream = self._stream
+        del self._stream
         self._inbox.drop()
         self._messages.clear()
         if self._timer is not None:
@@ -152,22 +158,22 @@ class GrpcCall:
         for turn in turns:
             if turn.abandon is not None:
                 turn.abandon()
+        return stream
 
     def answered(self) -> None:
         """One of the turns has its answer: send those whose time has come."""
         if self._over:
             return
-        turns, stream = self._turns, self._stream
+        turns = self._turns
         if not self._method.streams:
             answer = turns.popleft().answer
             assert answer is not None
-            self._close()
-            stream.respond(BEGIN, answer, END)
+            self._close().respond(BEGIN, answer, END)
             return
-        while turns and (answer := turns[0].answer) is not None:
+        while not self._over and turns and (answer := turns[0].answer) is not None:
             turns.popleft()
             self._begin()
-            stream.send(answer)
+            self._stream.send(answer)
         self._take()
 
     def fail(self, status: Status, text: str) -> None:
@@ -184,8 +190,8 @@ class GrpcCall:
         if self._taking or self._over:
             return
         self._taking = True
-        turns, messages, stream = self._turns, self._messages, self._stream
-        while messages and len(turns) < AHEAD and not stream.unsent:
+        turns, messages = self._turns, self._messages
+        while messages and len(turns) < AHEAD and not self._stream.unsent:
             turn = Turn(self)
             turns.append(turn)
             turn.attempt(self._method.handler, messages.popleft(), turn)
@@ -193,7 +199,7 @@ class GrpcCall:
         if self._over or messages:
             return
         if not self._whole:
-            stream.grant()
+            self._stream.grant()
         elif not turns:
             self._begin()
             self._end(END)
@@ -204,8 +210,7 @@ class GrpcCall:
             self._stream.begin(BEGIN)
 
     def _end(self, fields: bytes) -> None:
-        self._close()
-        self._stream.finish(fields)
+        self._close().finish(fields)
 
 
 class GrpcServer:
@@ -225,11 +230,11 @@ class GrpcServer:
 
     def open(self, stream: Stream, head: Head) -> GrpcCall:
         inbox = Inbox(head.encoding, self._limit, self._held)
-        method = self._methods.get(head.path)
-        call = GrpcCall(stream, method or _UNKNOWN, inbox)
+        method = self._methods.get(head.path, _UNKNOWN)
+        call = GrpcCall(stream, method, inbox)
         if not head.is_grpc:
             call.refuse(NOT_GRPC)
-        elif method is None:
+        elif method is _UNKNOWN:
             path = head.path.decode("latin-1")
             call.fail(Status.UNIMPLEMENTED, f"There is no method {path!r}.")
         elif head.timeout_s is not None:
@@ -237,8 +242,4 @@ class GrpcServer:
         return call
 
 
-def _unknown(_: bytes, __: Turn) -> None:
-    raise Refused(Status.UNIMPLEMENTED, "There is no such method.")
-
-
-_UNKNOWN = Method(_unknown)
+_UNKNOWN = Method(lambda *_: None)

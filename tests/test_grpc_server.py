@@ -34,6 +34,7 @@ class Toy:
             b"/toy/Refuse": Method(self.refuse),
             b"/toy/Fail": Method(self.fail),
             b"/toy/Echoes": Method(self.echo, streams=True),
+            b"/toy/Chooses": Method(self.choose, streams=True),
             b"/toy/Holds": Method(self.hold, streams=True),
         }
         self.server = GrpcServer(methods, LIMIT)
@@ -48,6 +49,9 @@ class Toy:
         self.messages += 1
         turn.abandon = self.abandon
         self.held.append(turn)
+
+    def choose(self, message: bytes, turn: Turn) -> None:
+        {b"r": self.refuse, b"h": self.hold}.get(message[:1], self.echo)(message, turn)
 
     def abandon(self) -> None:
         self.abandoned += 1
@@ -189,14 +193,11 @@ def test_a_message_over_the_limit_is_refused_unread(toy: Toy, channel: grpc.Chan
 
 
 def test_a_call_that_nobody_waits_for_is_given_up(toy: Toy, channel: grpc.Channel) -> None:
-    """By its deadline or by being cancelled; an answer that comes later goes nowhere."""
-    hold = channel.unary_unary("/toy/Hold")
-    assert status(hold, b"", timeout=0.05)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_for(lambda: toy.abandoned == 1, "the deadline")
-    cancelled = hold.future(b"")
-    wait_for(lambda: len(toy.held) == 2, "the call")
+    """An answer that comes later goes nowhere."""
+    cancelled = channel.unary_unary("/toy/Hold").future(b"")
+    wait_for(lambda: len(toy.held) == 1, "the call")
     cancelled.cancel()
-    wait_for(lambda: toy.abandoned == 2, "the cancellation")
+    wait_for(lambda: toy.abandoned == 1, "the cancellation")
     toy.call(toy.release)
     assert channel.unary_unary("/toy/Echo")(b"still") == b"still"
 
@@ -229,6 +230,18 @@ def test_a_stream_is_answered_in_order(toy: Toy, channel: grpc.Channel) -> None:
     more.set()
     assert len(list(answers)) == AHEAD
     assert answers.code() == grpc.StatusCode.OK
+
+
+def test_a_refusal_ends_a_stream(toy: Toy, channel: grpc.Channel) -> None:
+    """What was answered before it arrives, what is still at work is given up."""
+    messages = [b"1" * 100_000, b"2" * 100_000, b"held", b"4", b"refused", b"6"]
+    answers = channel.stream_stream("/toy/Chooses")(iter(messages), timeout=30)
+    assert [next(answers), next(answers)] == messages[:2]
+    with pytest.raises(grpc.RpcError):
+        next(answers)
+    assert (answers.code(), answers.details()) == (grpc.StatusCode.NOT_FOUND, "refused")
+    assert toy.abandoned == 1
+    assert channel.unary_unary("/toy/Echo")(b"still") == b"still"
 
 
 def test_a_stream_that_is_not_read_is_not_taken(toy: Toy, channel: grpc.Channel) -> None:

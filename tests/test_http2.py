@@ -35,12 +35,14 @@ Frame = tuple[int, int, int, bytes]
 HELLO = PREFACE + settings({})
 
 
-def head(path: str, encoder: Encoder | None = None) -> bytes:
+def head(path: str, encoder: Encoder | None = None, timeout: str | None = None) -> bytes:
     """The header block of a call."""
     fields = [
         *((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "toy")),
         *(("te", "trailers"), ("content-type", "application/grpc")),
     ]
+    if timeout:
+        fields.append(("grpc-timeout", timeout))
     return bytes((encoder or Encoder()).encode(fields))
 
 
@@ -241,6 +243,15 @@ def test_a_request_that_is_no_call_is_refused(
     assert answer in peer.next(Kind.RST_STREAM, Kind.HEADERS)[3]
     peer.say(call("/toy/Echo", b"still", stream_id=3))
     assert peer.answer(3) == framed(b"still")
+
+
+def test_a_call_ends_at_its_deadline(toy: Toy, peer: Peer) -> None:
+    """The server keeps it by itself, and gives up what was to be answered."""
+    before = toy.abandoned
+    begin = frame(Kind.HEADERS, END_HEADERS, 1, head("/toy/Hold", timeout="9m"))
+    peer.say(begin, frame(Kind.DATA, END_STREAM, 1, framed(b"")))
+    assert b"grpc-status\x014" in peer.next(Kind.HEADERS)[3]
+    assert toy.abandoned == before + 1
 
 
 def test_nothing_is_sent_beyond_a_window(toy: Toy) -> None:
