@@ -15,7 +15,7 @@ from servers.batcher import Batcher, Overloaded, Ticket, TimedOut, timeout_text
 from servers.engine import Computed
 from servers.grpc_server import GrpcServer, Method, Turn
 from servers.grpc_wire import Refused, Status
-from servers.loop_sink import LoopSink
+from servers.loop_sink import LoopSink, LoopTicket
 from servers.open_inference import EXTENSIONS, VERSION, OpenModel, ProtocolError
 from servers.tensors import (
     Array,
@@ -176,8 +176,8 @@ class _Infer:
         refused.infer_response.id = asked.id
         turn.send(refused.SerializeToString())
 
-    def _abandon(self, asked: _Asked, ticket: Ticket) -> None:
-        self._sink.give_up(ticket)
+    def _abandon(self, asked: _Asked, ticket: LoopTicket) -> None:
+        ticket.give_up()
         self._note_failure(asked)
 
     def _note_failure(self, asked: _Asked) -> None:
@@ -192,8 +192,6 @@ def _parsed(kind: Any, message: bytes) -> Any:
 
 
 def _status_of(error: Exception) -> Status:
-    if isinstance(error, Refused):
-        return error.status
     if isinstance(error, ProtocolError):
         return _STATUS.get(error.status, Status.INTERNAL)
     return {Overloaded: Status.RESOURCE_EXHAUSTED, TimedOut: Status.DEADLINE_EXCEEDED}.get(
