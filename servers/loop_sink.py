@@ -19,7 +19,7 @@ class LoopSink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._new: list[Ticket] = []
 
-    def submit(self, wanted: Any, settle: Settle) -> None:
+    def submit(self, wanted: Any, settle: Settle) -> "LoopTicket":
         """Ask for an answer; Overloaded when too many wait.
 
         ``settle`` is called in the loop with the ticket: answered, or given up for it was late.
@@ -34,6 +34,7 @@ class LoopSink:
             loop.call_soon(self._look, 0)
         self._new.append(ticket)
         self._patience.begin(ticket)
+        return ticket
 
     async def call(self, wanted: Any) -> tuple[Any, Ticket]:
         """The answer; Overloaded or TimeoutError when there is none."""
@@ -79,6 +80,11 @@ class LoopTicket(Ticket):
     def late(self) -> None:
         self.given_up = True
         _settle([self])
+
+    def give_up(self) -> None:
+        """Nobody waits for it: it is not computed if that has not begun, nor settled."""
+        self.given_up = True
+        self.waiter = None
 
 
 def _settle(tickets: list[Ticket]) -> None:

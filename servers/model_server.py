@@ -15,15 +15,17 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bench.errors import ConfigError
 from bench.process import die_with_parent
 
 if TYPE_CHECKING:
     from servers.batcher import Batcher
+    from servers.grpc_server import GrpcServer
     from servers.loading import Loaded, Wanted
     from servers.model_app import App
+    from servers.prompt_server import Connect
 
 GRACE_S = 28
 """Seconds to finish what it holds after SIGTERM; SageMaker sends SIGKILL after 30."""
@@ -116,21 +118,20 @@ def main() -> NoReturn:
     try:
         settings = Settings.from_environment(os.environ)
         die_with_parent(settings.parent_pid)
-        listeners = _bound(settings)
+        listeners, grpc_listener = _bound(settings)
         model_thread = ThreadPoolExecutor(1, "model")
         from servers.loading import load
 
         loaded = load(settings.wanted(), model_thread, start)
         app, grpc_server = _fronts(loaded, settings, _batcher(loaded, settings, model_thread))
-        for listener in listeners:
+        beside = {grpc_listener: grpc_server.connect} if grpc_listener and grpc_server else {}
+        for listener in (*beside, *listeners):
             listener.listen(2048)
     except ConfigError as error:
         _give_up(str(error))
     except OSError as error:
         _give_up(f"port {settings.port} cannot be opened: {error}. Free it or name another.")
-    _serve(app, listeners)
-    if grpc_server is not None:
-        grpc_server.stop(GRACE_S).wait()
+    _serve(app, listeners, beside)
     _leave(0)
 
 
@@ -150,8 +151,10 @@ def _batcher(loaded: "Loaded", settings: Settings, model_thread: ThreadPoolExecu
     return batcher
 
 
-def _fronts(loaded: "Loaded", settings: Settings, batcher: "Batcher") -> tuple["App", Any]:
-    """The HTTP application, and the gRPC server at work beside it if a port is given for it."""
+def _fronts(
+    loaded: "Loaded", settings: Settings, batcher: "Batcher"
+) -> tuple["App", "GrpcServer | None"]:
+    """The HTTP application, and the gRPC server if a port is given for it."""
     from servers.model_app import Served, make_app
 
     spools = loaded.engine.handlers.streams
@@ -164,18 +167,19 @@ def _fronts(loaded: "Loaded", settings: Settings, batcher: "Batcher") -> tuple["
 
     executions = loaded.engine.executions
     model = OpenModel(settings.model_name, loaded.signature, settings.max_batch, executions)
+    limit = settings.max_payload_bytes
     grpc_server = None
     if settings.grpc_port is not None:
-        from servers.oip_grpc import serve_grpc
+        from servers.oip_grpc import open_inference_grpc
 
-        address = f"{settings.oip_host}:{settings.grpc_port}"
-        grpc_server = serve_grpc(address, model, batcher, settings.max_payload_bytes)
-    limit = settings.max_payload_bytes
+        grpc_server = open_inference_grpc(model, batcher, limit)
     open_inference = OpenInference(model, batcher, limit)
     return make_app(replace(served, open_inference=open_inference)), grpc_server
 
 
-def _serve(app: "App", listeners: list[socket.socket]) -> None:
+def _serve(
+    app: "App", listeners: list[socket.socket], beside: Mapping[socket.socket, "Connect"]
+) -> None:
     import uvicorn
 
     from servers.http_connection import HttpConnection
@@ -197,18 +201,24 @@ def _serve(app: "App", listeners: list[socket.socket]) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    PromptServer(config).run(sockets=listeners)
+    PromptServer(config, beside).run(sockets=listeners)
 
 
-def _bound(settings: Settings) -> list[socket.socket]:
-    """Sockets that have their ports but refuse connections until they listen."""
+def _bound(settings: Settings) -> tuple[list[socket.socket], socket.socket | None]:
+    """Sockets that have their ports but refuse connections until they listen: HTTP's, gRPC's."""
     names = "SAGEMAKER_BIND_TO_PORT or WEIGHBRIDGE_BIND_HOST"
     listeners = [_socket(settings.host, settings.port, socket.SO_REUSEADDR, names)]
+    grpc_listener = None
+    # The instances of an endpoint share the other two.
     if settings.oip_port is not None:
-        # The instances of an endpoint share this one.
         names = "WEIGHBRIDGE_OIP_PORT or WEIGHBRIDGE_OIP_HOST"
         listeners.append(_socket(settings.oip_host, settings.oip_port, socket.SO_REUSEPORT, names))
-    return listeners
+    if settings.grpc_port is not None:
+        names = "WEIGHBRIDGE_GRPC_PORT or WEIGHBRIDGE_OIP_HOST"
+        grpc_listener = _socket(settings.oip_host, settings.grpc_port, socket.SO_REUSEPORT, names)
+        # Its connections stay open while they are idle, unless the client's machine is gone.
+        grpc_listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return listeners, grpc_listener
 
 
 def _socket(host: str, port: int, option: int, names: str) -> socket.socket:

@@ -1,17 +1,21 @@
-"""The Open Inference Protocol over gRPC: grpcio's server, with the messages of tritonclient."""
+"""The Open Inference Protocol over gRPC, with the messages of tritonclient."""
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf import json_format
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from google.protobuf.message import DecodeError
+from msgspec import Struct
+from tritonclient.grpc import service_pb2
 
 from bench import __version__
-from bench.errors import ConfigError
-from servers.batcher import Batcher, Overloaded, ThreadSink, TimedOut
+from servers.batcher import Batcher, Overloaded, Ticket, TimedOut, timeout_text
+from servers.engine import Computed
+from servers.grpc_server import GrpcServer, Method, Turn
+from servers.grpc_wire import Refused, Status
+from servers.loop_sink import LoopSink, LoopTicket
 from servers.open_inference import EXTENSIONS, VERSION, OpenModel, ProtocolError
 from servers.tensors import (
     Array,
@@ -23,10 +27,7 @@ from servers.tensors import (
     to_raw,
 )
 
-THREADS = 64
-"""Most calls decoded or waiting at once; the rest wait in gRPC's own queue."""
-
-MAX_QUEUED = 1000
+SERVICE = "inference.GRPCInferenceService"
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -39,141 +40,163 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 
-_STATUS = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    404: grpc.StatusCode.NOT_FOUND,
-}
+_REFUSED = (ProtocolError, BadTensor, Overloaded, TimedOut)
+_STATUS = {400: Status.INVALID_ARGUMENT, 404: Status.NOT_FOUND}
 
 
-def serve_grpc(
-    address: str, model: OpenModel, batcher: Batcher, max_payload_bytes: int
-) -> grpc.Server:
-    """A started server; ConfigError when the address cannot be had."""
-    limit = min(max_payload_bytes + 2**20, 2**31 - 1)
-    server = grpc.server(
-        ThreadPoolExecutor(THREADS, "grpc"),
-        maximum_concurrent_rpcs=MAX_QUEUED,
-        options=[
-            ("grpc.so_reuseport", 1),  # the instances of an endpoint share it
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", limit),
-        ],
-    )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Servicer(model, batcher), server)
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ConfigError(f"{address} cannot be bound for gRPC: {error}. Name another.") from error
-    server.start()
-    return server
+class _Asked(Struct, frozen=True):
+    """What is to be known of a request when its answer is there."""
+
+    id: str
+    outputs: list[str]
+    began_s: float
+    streamed: bool
 
 
-def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
-    """What goes wrong becomes a gRPC status."""
+Describe = Callable[[Any], Any]
+"""What a request that computes nothing is answered."""
 
-    def call(self: Any, request: Any, context: Any) -> Any:
+
+def open_inference_grpc(model: OpenModel, batcher: Batcher, max_payload_bytes: int) -> GrpcServer:
+    """The service; it is opened by whoever has the event loop."""
+    infer = _Infer(model, batcher)
+    methods = {
+        "ModelInfer": Method(infer.one),
+        "ModelStreamInfer": Method(infer.of_stream, streams=True),
+        **{name: Method(_described(*each)) for name, each in _descriptions(model).items()},
+    }
+    paths = {f"/{SERVICE}/{name}".encode(): method for name, method in methods.items()}
+    return GrpcServer(paths, min(max_payload_bytes + 2**20, 2**31 - 1))
+
+
+def _described(kind: Any, describe: Describe) -> Callable[[bytes, Turn], None]:
+    def answer(message: bytes, turn: Turn) -> None:
         try:
-            return method(self, request)
+            turn.send(describe(_parsed(kind, message)).SerializeToString())
         except ProtocolError as error:
-            status = _STATUS.get(error.status, grpc.StatusCode.INTERNAL)
-            context.abort(status, str(error))
-        except BadTensor as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except Overloaded as error:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        except TimedOut as error:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
+            raise Refused(_status_of(error), str(error)) from error
 
-    return call
+    return answer
 
 
-class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Names of methods are the protocol's."""
+def _descriptions(model: OpenModel) -> dict[str, tuple[Any, Describe]]:
+    """By its method, the kind of request and what it is answered."""
+    pb, filled = service_pb2, json_format.ParseDict
+
+    def named(answer: Describe) -> Describe:
+        def describe(request: Any) -> Any:
+            model.check_name(request.name, request.version)
+            return answer(request)
+
+        return describe
+
+    def statistics(request: Any) -> Any:
+        if request.name:
+            model.check_name(request.name, request.version)
+        return filled(model.stats(), pb.ModelStatisticsResponse())
+
+    server = pb.ServerMetadataResponse(
+        name="weighbridge", version=__version__, extensions=EXTENSIONS
+    )
+    index = {"models": model.index()}
+    return {
+        "ServerLive": (pb.ServerLiveRequest, lambda _: pb.ServerLiveResponse(live=True)),
+        "ServerReady": (pb.ServerReadyRequest, lambda _: pb.ServerReadyResponse(ready=True)),
+        "ServerMetadata": (pb.ServerMetadataRequest, lambda _: server),
+        "ModelReady": (pb.ModelReadyRequest, named(lambda _: pb.ModelReadyResponse(ready=True))),
+        "ModelMetadata": (
+            pb.ModelMetadataRequest,
+            named(lambda _: filled(model.metadata(), pb.ModelMetadataResponse())),
+        ),
+        "ModelConfig": (
+            pb.ModelConfigRequest,
+            named(lambda _: filled({"config": model.config()}, pb.ModelConfigResponse())),
+        ),
+        "ModelStatistics": (pb.ModelStatisticsRequest, statistics),
+        "RepositoryIndex": (
+            pb.RepositoryIndexRequest,
+            lambda _: filled(index, pb.RepositoryIndexResponse()),
+        ),
+    }
+
+
+class _Infer:
+    """Answers requests to infer, each the only one of its call or one of a stream."""
 
     def __init__(self, model: OpenModel, batcher: Batcher) -> None:
         self._model = model
-        self._batcher = batcher
-        self._sink = ThreadSink()
+        self._sink = LoopSink(batcher)
+        self._late = timeout_text(batcher.timeout_s)
 
-    @_refusing
-    def ServerLive(self, _: Any) -> Any:
-        return service_pb2.ServerLiveResponse(live=True)
+    def one(self, message: bytes, turn: Turn) -> None:
+        self._begin(message, turn, streamed=False)
 
-    @_refusing
-    def ServerReady(self, _: Any) -> Any:
-        return service_pb2.ServerReadyResponse(ready=True)
+    def of_stream(self, message: bytes, turn: Turn) -> None:
+        """As `one`, but what is refused is answered too, and the stream goes on."""
+        self._begin(message, turn, streamed=True)
 
-    @_refusing
-    def ModelReady(self, request: Any) -> Any:
-        self._model.check_name(request.name, request.version)
-        return service_pb2.ModelReadyResponse(ready=True)
-
-    @_refusing
-    def ServerMetadata(self, _: Any) -> Any:
-        return service_pb2.ServerMetadataResponse(
-            name="weighbridge", version=__version__, extensions=EXTENSIONS
-        )
-
-    @_refusing
-    def ModelMetadata(self, request: Any) -> Any:
-        self._model.check_name(request.name, request.version)
-        return json_format.ParseDict(self._model.metadata(), service_pb2.ModelMetadataResponse())
-
-    @_refusing
-    def ModelConfig(self, request: Any) -> Any:
-        self._model.check_name(request.name, request.version)
-        config = {"config": self._model.config()}
-        return json_format.ParseDict(config, service_pb2.ModelConfigResponse())
-
-    @_refusing
-    def ModelStatistics(self, request: Any) -> Any:
-        if request.name:
-            self._model.check_name(request.name, request.version)
-        return json_format.ParseDict(self._model.stats(), service_pb2.ModelStatisticsResponse())
-
-    @_refusing
-    def RepositoryIndex(self, _: Any) -> Any:
-        index = {"models": self._model.index()}
-        return json_format.ParseDict(index, service_pb2.RepositoryIndexResponse())
-
-    @_refusing
-    def ModelInfer(self, request: Any) -> Any:
+    def _begin(self, message: bytes, turn: Turn, streamed: bool) -> None:
         began_s = time.perf_counter()
-        model = self._model
-        model.check_name(request.model_name, request.model_version)
+        request = _parsed(service_pb2.ModelInferRequest, message)
+        names = [each.name for each in request.outputs]
+        asked = _Asked(request.id, names, began_s, streamed)
         try:
+            self._model.check_name(request.model_name, request.model_version)
             arrays, datatypes = _inputs(request)
-            wanted = model.tensors(arrays, datatypes)
-            computed = self._sink.call(self._batcher, wanted)
-            outputs = model.outputs(computed, [each.name for each in request.outputs])
-        except Exception:
-            model.statistics.note_failure(time.perf_counter() - began_s)
-            raise
-        model.statistics.note((time.perf_counter() - began_s, 0.0, computed.predict_s), 1)
-        return _response(model.name, request.id, outputs)
+            wanted = self._model.tensors(arrays, datatypes)
+            ticket = self._sink.submit(wanted, partial(turn.attempt, self._settle, asked, turn))
+        except _REFUSED as error:
+            self._refuse(asked, turn, error)
+        else:
+            turn.abandon = partial(self._abandon, asked, ticket)
 
-    def ModelStreamInfer(self, requests: Any, context: Any) -> Any:
-        """One answer or error for each request of the stream, in its order."""
-        del context
-        for request in requests:
-            response = service_pb2.ModelStreamInferResponse
-            try:
-                yield response(infer_response=_Servicer.ModelInfer(self, request, _Raising()))
-            except _Refused as error:
-                refused = response(error_message=str(error))
-                refused.infer_response.id = request.id
-                yield refused
+    def _settle(self, asked: _Asked, turn: Turn, ticket: Ticket) -> None:
+        computed: Computed = ticket.answer
+        try:
+            if ticket.given_up:
+                raise TimedOut(self._late)
+            outputs = self._model.outputs(computed, asked.outputs)
+        except _REFUSED as error:
+            self._refuse(asked, turn, error)
+            return
+        response = _response(self._model.name, asked.id, outputs)
+        if asked.streamed:
+            response = service_pb2.ModelStreamInferResponse(infer_response=response)
+        answer = response.SerializeToString()
+        spans = time.perf_counter() - asked.began_s, ticket.queue_s, computed.predict_s
+        self._model.statistics.note(spans, 1)
+        turn.send(answer)
+
+    def _refuse(self, asked: _Asked, turn: Turn, error: Exception) -> None:
+        self._note_failure(asked)
+        if not asked.streamed:
+            turn.fail(_status_of(error), str(error))
+            return
+        refused = service_pb2.ModelStreamInferResponse(error_message=str(error))
+        refused.infer_response.id = asked.id
+        turn.send(refused.SerializeToString())
+
+    def _abandon(self, asked: _Asked, ticket: LoopTicket) -> None:
+        ticket.give_up()
+        self._note_failure(asked)
+
+    def _note_failure(self, asked: _Asked) -> None:
+        self._model.statistics.note_failure(time.perf_counter() - asked.began_s)
 
 
-class _Refused(Exception):
-    pass
+def _parsed(kind: Any, message: bytes) -> Any:
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise Refused(Status.INTERNAL, f"The message is no {kind.DESCRIPTOR.name}.") from error
 
 
-class _Raising:
-    """Stands for the context where an error must not end the stream."""
-
-    def abort(self, _: Any, text: str) -> None:
-        raise _Refused(text)
+def _status_of(error: Exception) -> Status:
+    if isinstance(error, ProtocolError):
+        return _STATUS.get(error.status, Status.INTERNAL)
+    return {Overloaded: Status.RESOURCE_EXHAUSTED, TimedOut: Status.DEADLINE_EXCEEDED}.get(
+        type(error), Status.INVALID_ARGUMENT
+    )
 
 
 def _inputs(request: Any) -> tuple[dict[str, Array], dict[str, str]]:

@@ -3,9 +3,19 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable, Mapping, MutableSet
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
+
+Connect = Callable[[MutableSet[Any]], asyncio.Protocol]
+"""Makes what takes a connection of a listener that serves another protocol than HTTP.
+
+It is given the set of connections that are open, to be in it as long as it is. When the server
+ends, its ``shutdown`` is called and it is waited for.
+"""
 
 LOOK_S = 0.005
 """Between looks at what is still held."""
@@ -18,10 +28,21 @@ class PromptServer(uvicorn.Server):
     is idle should be idle.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self, config: uvicorn.Config, beside: Mapping[socket.socket, Connect] | None = None
+    ) -> None:
         super().__init__(config)
+        self._beside = beside or {}
         self._told = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for listener, connect in self._beside.items():
+            made = partial(connect, self.server_state.connections)
+            opened = await loop.create_server(made, sock=listener, backlog=self.config.backlog)
+            self.servers.append(opened)
 
     def end(self) -> None:
         """Take no more connections, answer what is held, and let `serve` return."""

@@ -280,15 +280,16 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(
 
 
 @pytest.mark.slow
-def test_a_port_in_use_ends_the_process(make_model: MakeModel) -> None:
+@pytest.mark.parametrize("variable", ["SAGEMAKER_BIND_TO_PORT", "WEIGHBRIDGE_GRPC_PORT"])
+def test_a_port_in_use_ends_the_process(make_model: MakeModel, variable: str) -> None:
     """The reason names the port and the variable that gives another."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = int(taken.getsockname()[1])
-        options = command_and_environment(make_model(ECHO), port)
+        options = command_and_environment(make_model(ECHO), free_port(), **{variable: str(port)})
         done = subprocess.run(**options, timeout=60, check=False)
     assert done.returncode == 1
     assert f"127.0.0.1:{port} cannot be bound" in done.stderr.splitlines()[-1]
-    assert "SAGEMAKER_BIND_TO_PORT" in done.stderr
+    assert variable in done.stderr
 
 
 @pytest.mark.slow

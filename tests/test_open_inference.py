@@ -1,10 +1,12 @@
 import asyncio
 import json
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import tritonclient.http.aio as http_aio
 from tritonclient.utils import InferenceServerException
 
 from servers.archive import unpack_model
-from tests.test_model_server import free_port, serving
+from tests.test_model_server import free_port, serving, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +96,37 @@ def test_tritonclients_grpc_gets_the_labels(digits: Digits) -> None:
         result = client.infer("digits", inputs(grpc_client, digits.images), request_id="two")
         assert result.as_numpy("label").tolist() == digits.labels
         assert result.get_response().id == "two"
+
+
+def test_the_other_ways_of_tritonclients_grpc_get_the_labels(digits: Digits) -> None:
+    """Callbacks, packed requests, a deadline, and a stream, where an error ends nothing."""
+    given, found = inputs(grpc_client, digits.images), SimpleQueue[tuple[Any, Any]]()
+
+    def labels() -> list[int]:
+        result, error = found.get(timeout=30)
+        assert error is None
+        return list(result.as_numpy("label"))
+
+    def callback(result: Any, error: Any) -> None:
+        found.put((result, error))
+
+    with grpc_client.InferenceServerClient(digits.grpc) as client:
+        call = client.async_infer("digits", given, callback)
+        assert labels() == digits.labels
+        assert not call.cancel()
+        for packed in ("gzip", "deflate"):
+            result = client.infer("digits", given, compression_algorithm=packed)
+            assert result.as_numpy("label").tolist() == digits.labels
+        result = client.infer("digits", given, client_timeout=30)
+        assert result.as_numpy("label").tolist() == digits.labels
+        client.start_stream(callback)
+        for model in ("digits", "other", "digits"):
+            client.async_stream_infer(model, given, request_id=model)
+        assert labels() == digits.labels
+        _, error = found.get(timeout=30)
+        assert "no model 'other'" in str(error)
+        assert labels() == digits.labels
+        client.stop_stream()
 
 
 def test_the_asynchronous_clients_get_the_labels(digits: Digits) -> None:
@@ -249,3 +282,48 @@ def test_a_model_with_samples_in_json_is_batched_over_the_protocol(make_model: M
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/model/stats") as answer:
             [stats] = json.load(answer)["model_stats"]
     assert max(each["batch_size"] for each in stats["batch_stats"]) > 1
+
+
+HELD = """
+import os, time
+def model_fn(model_dir): return model_dir
+def predict_fn(data, model):
+    if data.ravel()[0] == 9:
+        open(model + "/begun", "w").close()
+        until = time.monotonic() + 20
+        while not os.path.exists(model + "/release") and time.monotonic() < until:
+            time.sleep(0.005)
+    return data * 2
+"""
+
+
+def test_what_a_server_holds_is_bounded_and_answered(make_model: Make) -> None:
+    """A call too many is refused; at SIGTERM those that are held are answered, then exit 0."""
+    folder = make_model(HELD)
+    (folder / "samples.json").write_text('[{"body": [[1, 2]]}, {"body": [[3, 4]]}]')
+    port, limits = free_port(), {"WEIGHBRIDGE_MAX_WAITING": "2"}
+    tensor = grpc_client.InferInput("input", [1, 2], "INT64")
+    tensor.set_data_from_numpy(np.array([[9, 9]]))
+    found: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
+    with (
+        serving(folder, WEIGHBRIDGE_GRPC_PORT=str(port), **limits) as (process, _),
+        grpc_client.InferenceServerClient(f"127.0.0.1:{port}") as client,
+    ):
+
+        def infer() -> Any:
+            return client.async_infer(
+                "model", [tensor], lambda result, error: found.put((result, error))
+            )
+
+        calls = [infer()]  # a call that nobody holds is cancelled
+        wait_for((folder / "begun").exists, "the model to begin")
+        calls += [infer(), infer()]
+        _, error = found.get(timeout=30)
+        assert error.status() == "StatusCode.RESOURCE_EXHAUSTED"
+        process.send_signal(signal.SIGTERM)
+        (folder / "release").touch()
+        for _ in range(2):
+            result, error = found.get(timeout=30)
+            assert error is None
+            assert result.as_numpy("output").tolist() == [[18, 18]]
+        assert process.wait(timeout=10) == 0
