@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from msgspec import Struct
 
-from servers.client_connection import Broken, ClientConnection, Received, Streamed
+from servers.client_connection import SMALL_BYTES, Broken, ClientConnection, Received, Streamed
 from servers.patience import Patience
 from servers.wire import Answer
 
@@ -24,9 +24,6 @@ PIPELINED = 32
 
 KNOWN_HEADS = 64
 KNOWN_LIMITS = 16
-
-SMALL_BYTES = 64 * 1024
-"""Up to this size head and body leave in one write."""
 
 
 class Call(Struct, frozen=True):
@@ -68,9 +65,7 @@ class Channel:
             await self._ask_shared(call, received, timeout_s)
         else:
             await self._ask_alone(call, received, timeout_s)
-        chunks = received.chunks
-        body = b"".join(chunks) if len(chunks) != 1 else chunks[0]
-        return Answer(received.status, body[: limit + 1], received.headers)
+        return Answer(received.status, received.body(), received.headers)
 
     async def _ask_alone(self, call: Call, received: Received, timeout_s: float) -> None:
         connection = await self._connection()

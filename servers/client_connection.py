@@ -1,11 +1,14 @@
 """One connection to a container, from our side: requests leave, answers come in their order."""
 
 import asyncio
+import io
 from collections import deque
 from typing import cast
 
 import httptools
 
+SMALL_BYTES = 64 * 1024
+"""Up to this size head and body leave in one write, and an answer is kept in its pieces."""
 MAX_HEADER_BYTES = 64 * 1024
 MAX_UNREAD_BYTES = 2**20
 """A streamed answer is read no faster than its reader takes it, beyond this."""
@@ -30,6 +33,8 @@ class Received:
         self.size = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._limit = limit
+        self._large: io.BytesIO | None = None
+        """Takes the place of the chunks: they would be held twice when they are joined."""
 
     @property
     def settled(self) -> bool:
@@ -42,6 +47,14 @@ class Received:
     def head(self) -> None:
         """Status and headers are known."""
 
+    def body(self) -> bytes:
+        """All that has come, cut off at one byte more than the limit."""
+        if self._large is not None:
+            whole = self._large.getvalue()  # not copied
+        else:
+            whole = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        return whole[: self._limit + 1] if self._limit is not None else whole
+
     @property
     def enough(self) -> bool:
         """More has come than is wanted."""
@@ -50,8 +63,15 @@ class Received:
     def received(self, data: bytes) -> None:
         if self.done.done():  # given up, or enough
             return
-        self.chunks.append(data)
         self.size += len(data)
+        if self._large is None and self.size > SMALL_BYTES and self._limit is not None:
+            self._large = io.BytesIO(b"".join(self.chunks))
+            self._large.seek(0, io.SEEK_END)
+            self.chunks.clear()
+        if self._large is None:
+            self.chunks.append(data)
+        else:
+            self._large.write(data)
         if self.enough:
             self.complete()
 
