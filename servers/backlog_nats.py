@@ -7,12 +7,12 @@ a key-value bucket holds decisions: a key can be created once, so a job is decid
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import nats
 from msgspec import Struct
+from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext, api
