@@ -313,6 +313,7 @@ class AsyncEndpoint:
                 self._waiting -= 1
                 self._timers.start(self._work(lease, None))
                 self._parking.unpark(lease.job.id)
+            await asyncio.sleep(0)  # the embedded queue answers at once, and others wait
         next_s = await self._plant.backlog.next_expiry_s()
         if next_s is not None:
             self._expiry.arm(self._time.clock_s(max(next_s, self.now_s() + 1.0)))
