@@ -32,7 +32,7 @@ WORKER_S = 60
 QUEUED, TURNS, SAMPLE = 100_000, 21, 2500
 ATLEAST = 2.0
 SURVIVES: dict[Survives, str] = {
-    "kill": "survives the end of any process: ours sync=normal (WAL), Redis appendfsync everysec, "
+    "kill": "survives the end of any process: ours sync=normal, Redis appendfsync everysec, "
     "huey fsync=False",
     "power": "survives a power failure: ours sync=full, Redis appendfsync always, huey fsync=True",
 }
