@@ -314,6 +314,8 @@ class AsyncEndpoint:
                 self._timers.start(self._work(lease, None))
                 self._parking.unpark(lease.job.id)
             await asyncio.sleep(0)  # the embedded queue answers at once, and others wait
+            if self._closing:
+                return
         next_s = await self._plant.backlog.next_expiry_s()
         if next_s is not None:
             self._expiry.arm(self._time.clock_s(max(next_s, self.now_s() + 1.0)))
@@ -352,7 +354,10 @@ class AsyncEndpoint:
             self._watch_backlog()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self._timers.start(work)
+        if self._closing:  # a timer's, and the backlog may be closed
+            work.close()
+        else:
+            self._timers.start(work)
 
     # Other processes
 
