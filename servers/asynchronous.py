@@ -261,7 +261,7 @@ class AsyncEndpoint:
             self._running.discard(task)
             self._leases.pop(lease.key, None)
             if member is not None:
-                await self._leave(member, worker.silent)
+                await self._fleet.leave(member, worker.silent, worker.lost)
             self._pump()
 
     async def _decided(self, worker: Worker, member: Member | None) -> Outcome | None:
@@ -276,12 +276,6 @@ class AsyncEndpoint:
         assert member is not None
         assert member.container is not None
         return await worker.answered(member.container.address)
-
-    async def _leave(self, member: Member, silent: bool) -> None:
-        # What gave no answer may still be at work; when nobody else is, its container starts anew.
-        if silent and member.busy == 1 and member.container is not None:
-            await member.container.kill()
-        self._fleet.vacate(member)
 
     async def _put_back(self, lease: Lease, delay_s: float) -> None:
         try:
@@ -376,8 +370,9 @@ class AsyncEndpoint:
         for lease in await backlog.decided(AT_ONCE):
             await self._assign(lease)
         counts = await backlog.counts()
-        if counts.waiting and not self._pumping:
+        if not self._pumping:  # also to none: a count on its way misses what is taken meanwhile
             self._waiting = counts.waiting
+        if counts.waiting and not self._pumping:
             self._watch_backlog()
             if not self._expiry.armed:
                 next_s = await backlog.next_expiry_s()
