@@ -370,7 +370,8 @@ class AsyncEndpoint:
         for lease in await backlog.decided(AT_ONCE):
             await self._assign(lease)
         counts = await backlog.counts()
-        if not self._pumping:  # also to none: a count on its way misses what is taken meanwhile
+        # None at all is believed only when nothing was taken while the count was on its way.
+        if not self._pumping and (counts.waiting or not counts.taken):
             self._waiting = counts.waiting
         if counts.waiting and not self._pumping:
             self._watch_backlog()
