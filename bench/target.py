@@ -238,7 +238,7 @@ class Async(Struct, frozen=True, forbid_unknown_fields=True, tag_field="mode", t
     ] = ""
     sync: Annotated[
         Literal["normal", "full"],
-        Meta(description="full: what is accepted survives a power failure, too"),
+        Meta(description="full: survives a power failure, too, which may else damage the queue"),
     ] = "normal"
     profile: Overrides = {}
 

@@ -10,11 +10,11 @@ from bench.target import Async
 from servers.asynchronous import AsyncEndpoint, Plant
 from servers.backlog import Backlog
 from servers.fleet import Container
+from servers.lmdb_backlog import LmdbBacklog
 from servers.local_store import LocalStore
 from servers.premises import Site
 from servers.profile import Profile
 from servers.s3_store import S3Store
-from servers.sqlite_backlog import SqliteBacklog
 from servers.store import Store, location
 
 
@@ -56,7 +56,7 @@ def async_endpoint(
 
 def _backlog(name: str, target: Async, data: Path) -> Backlog:
     if not target.backlog_url:
-        return SqliteBacklog(data / "backlog.db", name, sync=target.sync)
+        return LmdbBacklog(data / "backlog" / f"{name}.lmdb", sync=target.sync)
     try:
         from servers.backlog_nats import NatsBacklog
     except ImportError as error:

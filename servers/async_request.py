@@ -1,10 +1,12 @@
 """``InvokeEndpointAsync`` on the wire: what a call may say, and the job that it asks for."""
 
-import json
 import re
+import secrets
 import time
 import uuid
 from dataclasses import dataclass
+
+import msgspec
 
 from servers.backlog import Job
 from servers.store import check_key
@@ -61,7 +63,7 @@ def job_from(headers: dict[str, str], body: bytes, paths: Paths, now_s: float) -
         CUSTOM_ATTRIBUTES: texts["custom-attributes"],
     }
     return Job(
-        uuid.uuid4().hex,
+        secrets.token_hex(16),
         inference_id,
         now_s,
         now_s + ttl_s,
@@ -83,13 +85,15 @@ def accepted(job: Job) -> Answer:
         f"{_PREFIX}outputlocation": job.output,
         **({f"{_PREFIX}failurelocation": job.failure} if job.failure else {}),
     }
-    return Answer(202, json.dumps({"InferenceId": job.inference_id}).encode(), headers)
+    return Answer(202, msgspec.json.encode({"InferenceId": job.inference_id}), headers)
 
 
 def _text(headers: dict[str, str], field: str) -> str:
-    value = headers.get(_PREFIX + field, "")
+    value = headers.get(_PREFIX + field)
+    if value is None:  # as most are
+        return ""
     least, most, member = _TEXTS[field]
-    if _PREFIX + field in headers and len(value) < least:
+    if len(value) < least:
         raise _refused(value, member, f"have length greater than or equal to {least}")
     if len(value) > most:
         raise _refused(value, member, f"have length less than or equal to {most}")

@@ -261,7 +261,7 @@ class AsyncEndpoint:
             self._running.discard(task)
             self._leases.pop(lease.key, None)
             if member is not None:
-                await self._leave(member, worker.silent)
+                await self._fleet.leave(member, worker.silent, worker.lost)
             self._pump()
 
     async def _decided(self, worker: Worker, member: Member | None) -> Outcome | None:
@@ -276,12 +276,6 @@ class AsyncEndpoint:
         assert member is not None
         assert member.container is not None
         return await worker.answered(member.container.address)
-
-    async def _leave(self, member: Member, silent: bool) -> None:
-        # What gave no answer may still be at work; when nobody else is, its container starts anew.
-        if silent and member.busy == 1 and member.container is not None:
-            await member.container.kill()
-        self._fleet.vacate(member)
 
     async def _put_back(self, lease: Lease, delay_s: float) -> None:
         try:
@@ -313,6 +307,9 @@ class AsyncEndpoint:
                 self._waiting -= 1
                 self._timers.start(self._work(lease, None))
                 self._parking.unpark(lease.job.id)
+            await asyncio.sleep(0)  # the embedded queue answers at once, and others wait
+            if self._closing:
+                return
         next_s = await self._plant.backlog.next_expiry_s()
         if next_s is not None:
             self._expiry.arm(self._time.clock_s(max(next_s, self.now_s() + 1.0)))
@@ -351,7 +348,10 @@ class AsyncEndpoint:
             self._watch_backlog()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self._timers.start(work)
+        if self._closing:  # a timer's, and the backlog may be closed
+            work.close()
+        else:
+            self._timers.start(work)
 
     # Other processes
 
@@ -370,8 +370,10 @@ class AsyncEndpoint:
         for lease in await backlog.decided(AT_ONCE):
             await self._assign(lease)
         counts = await backlog.counts()
-        if counts.waiting and not self._pumping:
+        # None at all is believed only when nothing was taken while the count was on its way.
+        if not self._pumping and (counts.waiting or not counts.taken):
             self._waiting = counts.waiting
+        if counts.waiting and not self._pumping:
             self._watch_backlog()
             if not self._expiry.armed:
                 next_s = await backlog.next_expiry_s()

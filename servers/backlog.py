@@ -51,8 +51,7 @@ class Outcome(Struct, frozen=True):
     """What kind of failure, in a word; empty: none."""
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """The right to work on a job."""
 
     job: Job

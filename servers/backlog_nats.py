@@ -7,12 +7,12 @@ a key-value bucket holds decisions: a key can be created once, so a job is decid
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import nats
 from msgspec import Struct
+from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext, api
@@ -173,11 +173,11 @@ class NatsBacklog:
         The server counts it as taken until it is asked for, and only `take` tells who holds it.
         """
         info = await self._jobs.consumer_info()
-        oldest = await self._oldest()
         unacknowledged, now_s = info.num_ack_pending or 0, time.monotonic()
         self._held = {key: held for key, held in self._held.items() if held[2] > now_s}
         taken = min(unacknowledged, len(self._held))
         waiting = (info.num_pending or 0) + unacknowledged - taken
+        oldest = await self._oldest()
         return Counts(waiting, taken, oldest.received_s if oldest and waiting else None)
 
     def _mine(self, lease: Lease) -> Any:

@@ -15,6 +15,8 @@ from servers.timers import Timers
 
 RETRY_S = 10.0
 """Between two attempts to start a container that does not become healthy, on the clock."""
+END_S = 1.0
+"""How long after its connections a container that has ended may seem alive."""
 UNHEALTHY_AFTER = 3
 """So many health checks in a row must fail."""
 
@@ -115,14 +117,16 @@ class Fleet:
             member.watch = asyncio.create_task(self._check_health(member))
         return member
 
-    def vacate(self, member: Member) -> None:
-        """The job is over."""
-        member.busy -= 1
-        if not member.busy:
-            if member.watch is not None:
-                member.watch.cancel()
-            if member.leaving:
-                self._timers.start(self._end(member, "drained"))
+    async def leave(self, member: Member, silent: bool, lost: bool) -> None:
+        """The job is over, and nothing else is sent to a container that has ended with it."""
+        container = member.container
+        if silent and member.busy == 1 and container is not None:
+            # It may still be at work; as nobody else is, it starts anew.
+            await container.kill()
+        if lost and container is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(container.ended(), END_S)
+        self._vacate(member)
 
     def retire(self, member: Member, reason: str) -> None:
         """Give it no more jobs, and end it when it has none."""
@@ -139,6 +143,14 @@ class Fleet:
         for member in self._members:
             member.leaving = True
         await asyncio.gather(*(self._end(member, "closed") for member in list(self._members)))
+
+    def _vacate(self, member: Member) -> None:
+        member.busy -= 1
+        if not member.busy:
+            if member.watch is not None:
+                member.watch.cancel()
+            if member.leaving:
+                self._timers.start(self._end(member, "drained"))
 
     async def _launch(self, member: Member) -> None:
         profile = self._grounds.profile

@@ -91,6 +91,8 @@ class Worker:
     times: Times = field(default_factory=Times)
     silent: bool = False
     """The container did not answer in time and may still be at work."""
+    lost: bool = False
+    """The container's connection ended before its answer."""
 
     async def answered(self, address: str) -> Outcome | None:
         """Call the container and decide; None when the lease is lost.
@@ -111,6 +113,7 @@ class Worker:
             reason = f"ClientError: Model did not answer within {limit}."
             outcome = await self.failure("TimedOut", reason)
         except ContainerLost as error:
+            self.lost = True
             if self.lease.deliveries < bench.profile["max_deliveries"]:
                 raise Redeliver(str(error)) from error
             outcome = await self.failure(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servers.backlog import Backlog, Job, Lease, Outcome
-from servers.sqlite_backlog import SqliteBacklog
+from servers.lmdb_backlog import LmdbBacklog
 from tests.perf_goals import Goal
 from tests.perf_queues import OURS, ROOM, Contender, Missing, Survives, celery, huey, huey_alone
 
@@ -32,7 +32,7 @@ WORKER_S = 60
 QUEUED, TURNS, SAMPLE = 100_000, 21, 2500
 ATLEAST = 2.0
 SURVIVES: dict[Survives, str] = {
-    "kill": "survives the end of any process: ours sync=normal (WAL), Redis appendfsync everysec, "
+    "kill": "survives the end of any process: ours sync=normal, Redis appendfsync everysec, "
     "huey fsync=False",
     "power": "survives a power failure: ours sync=full, Redis appendfsync always, huey fsync=True",
 }
@@ -169,7 +169,7 @@ def _goals(found: dict[str, Found]) -> list[Goal]:
 
 async def _many(folder: Path) -> tuple[list[str], list[Goal]]:
     """An empty queue and one with 100 000 jobs take turns; then that one is opened anew."""
-    empty, full = (SqliteBacklog(folder / f"{name}.db", "perf") for name in ("empty", "full"))
+    empty, full = (LmdbBacklog(folder / name) for name in ("empty", "full"))
     await empty.open()
     await full.open()
     await _fill(full, QUEUED)

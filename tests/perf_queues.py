@@ -47,9 +47,9 @@ _OURS = """
 import asyncio
 from pathlib import Path
 from servers.backlog import Job, Outcome
-from servers.sqlite_backlog import SqliteBacklog
+from servers.lmdb_backlog import LmdbBacklog
 
-backlog = SqliteBacklog(Path(FOLDER) / "backlog.db", "perf", sync=SYNC)
+backlog = LmdbBacklog(Path(FOLDER) / "queue", sync=SYNC)
 
 def job(number):
     name = str(number)
@@ -71,22 +71,39 @@ async def put_all(jobs):
 def put(jobs):
     asyncio.run(put_all(jobs))
 
-async def bring(lease):
-    work(int(lease.job.id))
-    assert await backlog.decide(lease, Outcome("Completed"))
-    assert await backlog.finish(lease)
+class Worker:
+    "As the endpoint does it: whoever ends makes room for the next, which is taken then."
+    free, pumping, again = WIDTH, False, False
+
+    async def pump(self):
+        self.again = True
+        if self.pumping:
+            return
+        self.pumping = True
+        while self.again:
+            self.again = False
+            while self.free and (leases := await backlog.take(self.free)):
+                self.free -= len(leases)
+                for lease in leases:
+                    tasks.add(asyncio.create_task(self.bring(lease)))
+        self.pumping = False
+
+    async def bring(self, lease):
+        work(int(lease.job.id))
+        assert await backlog.decide(lease, Outcome("Completed"))
+        assert await backlog.finish(lease)
+        tasks.discard(asyncio.current_task())
+        self.free += 1
+        await self.pump()
+
+tasks = set()
 
 async def serve():
     await backlog.open()
-    free, tasks = WIDTH, set()
-    while True:  # as the endpoint does: whoever ends makes room for the next
-        for lease in await backlog.take(free):
-            tasks.add(asyncio.create_task(bring(lease)))
-        if tasks:
-            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await asyncio.sleep(0.01)
-        free = WIDTH - len(tasks)
+    worker = Worker()
+    while True:
+        await worker.pump()
+        await asyncio.sleep(0.01)
 """
 _CELERY = """
 from celery import Celery

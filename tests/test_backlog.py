@@ -1,30 +1,21 @@
 """The backlog: the same facts of the embedded one and of the one on NATS JetStream."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from servers.backlog import Backlog, Job, Outcome
+from servers.backlog import Backlog, Outcome
 from servers.backlog_nats import NatsBacklog
-from servers.sqlite_backlog import SqliteBacklog
+from servers.lmdb_backlog import LmdbBacklog
 from tests.asynchronous import nats_server
+from tests.queues import inline, job, live
 
 LEASE_S = 1.5
 
 Make = Callable[[], Backlog]
-Steps = Callable[[Backlog], Awaitable[None]]
-
-
-def job(number: int, expires_s: float = 1e12) -> Job:
-    name = f"job{number}"
-    return Job(name, name, 100.0, expires_s, 900.0, "s3://o/k", "", "s3://i/k")
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +25,13 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(params=["sqlite", "nats"])
+@pytest.fixture(params=["lmdb", "nats"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes backlogs on one queue that is empty at first."""
-    if request.param == "sqlite":
-        return lambda: SqliteBacklog(tmp_path / "backlog.db", "e", lease_s=LEASE_S)
+    if request.param == "lmdb":
+        return lambda: LmdbBacklog(tmp_path / "queue", lease_s=LEASE_S)
     url = request.getfixturevalue("nats_url")
     return lambda: NatsBacklog(url, tmp_path.name.replace("_", "-"), lease_s=LEASE_S)
-
-
-def live(make: Make, steps: Steps) -> None:
-    async def run() -> None:
-        backlog = make()
-        await backlog.open()
-        try:
-            async with asyncio.timeout(30):
-                await steps(backlog)
-        finally:
-            await backlog.close()
-
-    asyncio.run(run())
 
 
 async def taken_again(backlog: Backlog) -> list[object]:
@@ -90,8 +68,7 @@ def test_a_small_body_is_kept_with_its_job(make: Make) -> None:
 
     async def steps(backlog: Backlog) -> None:
         body = bytes(range(256)) * 500
-        inline = Job("a", "a", 1.0, 1e12, 1.0, "s3://o/k", "")
-        await backlog.put(inline, body)
+        await backlog.put(inline("a"), body)
         [lease] = await backlog.take(1)
         assert lease.body == body
 
@@ -194,11 +171,11 @@ def test_expired_jobs_are_found(make: Make) -> None:
     live(make, steps)
 
 
-def test_two_holders_of_one_queue_share_its_jobs(make: Make) -> None:
+def test_two_holders_of_one_queue_share_its_jobs(nats_url: str) -> None:
     """Each job goes to one of them."""
 
     async def steps(one: Backlog) -> None:
-        other = make()
+        other = NatsBacklog(nats_url, "shared", lease_s=LEASE_S)
         await other.open()
         for number in range(40):
             await one.put(job(number))
@@ -207,7 +184,7 @@ def test_two_holders_of_one_queue_share_its_jobs(make: Make) -> None:
         assert len(taken) == len(set(taken)) == 40
         await other.close()
 
-    live(make, steps)
+    live(lambda: NatsBacklog(nats_url, "shared", lease_s=LEASE_S), steps)
 
 
 def test_what_is_put_survives_a_new_start(make: Make) -> None:
@@ -215,6 +192,7 @@ def test_what_is_put_survives_a_new_start(make: Make) -> None:
 
     async def steps(backlog: Backlog) -> None:
         await backlog.put(job(1))
+        await backlog.close()
         other = make()
         await other.open()
         [lease] = await other.take(1)
@@ -222,104 +200,3 @@ def test_what_is_put_survives_a_new_start(make: Make) -> None:
         await other.close()
 
     live(make, steps)
-
-
-_HOLDER = """
-import asyncio, sys
-from pathlib import Path
-from servers.sqlite_backlog import SqliteBacklog
-
-async def main():
-    backlog = SqliteBacklog(Path(sys.argv[1]), "e")
-    await backlog.open()
-    print([lease.job.id for lease in await backlog.take(2)], flush=True)
-    await asyncio.sleep(600)
-
-asyncio.run(main())
-"""
-
-
-def test_the_jobs_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None:
-    """Long before its leases would have ended."""
-
-    async def steps() -> None:
-        backlog = SqliteBacklog(tmp_path / "backlog.db", "e")
-        await backlog.open()
-        for number in range(3):
-            await backlog.put(job(number))
-        command = [sys.executable, "-c", _HOLDER, str(tmp_path / "backlog.db")]
-        holder = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert holder.stdout is not None
-        assert b"job1" in await asyncio.to_thread(holder.stdout.readline)
-        assert len(await backlog.take(9)) == 1
-        assert await backlog.free_dead() == 0
-        os.kill(holder.pid, signal.SIGKILL)
-        holder.wait()
-        holder.stdout.close()
-        assert await backlog.free_dead() == 2
-        assert [lease.job.id for lease in await backlog.take(9)] == ["job0", "job1"]
-        await backlog.close()
-
-    asyncio.run(steps())
-
-
-def test_setting_the_wall_clock_ends_no_lease(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither forwards nor backwards: leases end by the time since the machine was started."""
-    moment = [1000.0]
-
-    async def steps() -> None:
-        path = tmp_path / "backlog.db"
-        backlog = SqliteBacklog(path, "e", lease_s=30, monotonic=lambda: moment[0])
-        await backlog.open()
-        await backlog.put(job(1))
-        assert len(await backlog.take(1)) == 1
-        for jump_s in (86400.0, -86400.0):
-            monkeypatch.setattr(time, "time", lambda jump_s=jump_s: 1.7e9 + jump_s)
-            assert await backlog.take(1) == []
-        moment[0] += 31
-        assert len(await backlog.take(1)) == 1
-        await backlog.close()
-
-    asyncio.run(steps())
-
-
-def test_a_full_disk_is_told_to_whoever_puts(tmp_path: Path) -> None:
-    """What was put before stays, and the next put succeeds when there is room."""
-
-    async def steps() -> None:
-        backlog = SqliteBacklog(tmp_path / "backlog.db", "e")
-        await backlog.open()
-        await backlog.put(job(1))
-        pages = await backlog._journal.run(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
-        limit = "PRAGMA max_page_count = {}"
-        await backlog._journal.run(lambda db: db.execute(limit.format(pages)).fetchone())
-        with pytest.raises(Exception, match="full"):
-            await backlog.put(Job("b", "b", 1.0, 1e12, 1.0, "s3://o/k", ""), b"x" * 100_000)
-        await backlog._journal.run(lambda db: db.execute(limit.format(pages + 999)).fetchone())
-        await backlog.put(Job("c", "c", 1.0, 1e12, 1.0, "s3://o/k", ""), b"x" * 100_000)
-        assert [lease.job.id for lease in await backlog.take(9)] == ["job1", "c"]
-        await backlog.close()
-
-    asyncio.run(steps())
-
-
-def test_jobs_leased_before_the_machine_was_started_again_are_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Time since the start means nothing after another one."""
-    from servers import sqlite_backlog
-
-    async def steps(name: str, expected: int) -> None:
-        monkeypatch.setattr(sqlite_backlog, "boot", lambda: name)
-        backlog = SqliteBacklog(tmp_path / "backlog.db", "e")
-        await backlog.open()
-        if (name, expected) == ("first", 1):
-            await backlog.put(job(1))
-        assert len(await backlog.take(1)) == expected
-        await backlog.close()
-
-    asyncio.run(steps("first", 1))
-    asyncio.run(steps("first", 0))
-    asyncio.run(steps("second", 1))
