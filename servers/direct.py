@@ -3,6 +3,7 @@
 What it answers, and what it refuses, is as in `servers.front`, which answers all other requests.
 """
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Coroutine
@@ -63,6 +64,14 @@ class _Held:
         self._room.held_bytes -= self._bytes
 
 
+@functools.lru_cache(1024)
+def _named(target: bytes) -> str:
+    """The endpoint that a target names; empty when it is another target."""
+    if not (target.startswith(_BEFORE) and target.endswith(_AFTER)):
+        return ""
+    return target[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
+
+
 class Direct:
     """What `servers.http_connection` asks who answers the target of a small request."""
 
@@ -73,10 +82,7 @@ class Direct:
 
     def get(self, target: bytes) -> Callable[[Exchange], None] | None:
         """The call that answers; None where the application has to."""
-        if not (target.startswith(_BEFORE) and target.endswith(_AFTER)):
-            return None
-        name = target[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
-        endpoint = self._endpoints.get(name)
+        endpoint = self._endpoints.get(_named(target))
         return None if endpoint is None else partial(self._begin, endpoint)
 
     def _begin(self, endpoint: Endpoint, exchange: Exchange) -> None:

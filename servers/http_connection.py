@@ -299,9 +299,13 @@ class HttpConnection(asyncio.Protocol):
 
     def start(self, answering: Coroutine[Any, Any, None]) -> None:
         """Answer in a task, which the server waits for when it stops."""
-        task = self.loop.create_task(answering)
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        self._state.tasks.add(self.loop.create_task(self._noted(answering)))
+
+    async def _noted(self, answering: Coroutine[Any, Any, None]) -> None:
+        try:
+            await answering
+        finally:  # a callback of the task would cost the loop another step
+            self._state.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _begin(self, exchange: Exchange) -> None:
         if exchange.handler is None:

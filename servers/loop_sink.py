@@ -1,7 +1,7 @@
 """Calls of the model from an event loop: one wake of the model for many, and one of the loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from servers.batcher import Batcher, Ticket, quiet
@@ -17,7 +17,7 @@ class LoopSink:
         self._batcher = batcher
         self._patience = Patience(batcher.timeout_s)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._new: list[Ticket] = []
+        self._new: list[LoopTicket] = []
 
     def submit(self, wanted: Any, settle: Settle) -> "LoopTicket":
         """Ask for an answer; Overloaded when too many wait.
@@ -33,7 +33,6 @@ class LoopSink:
         if not self._new:
             loop.call_soon(self._look, 0)
         self._new.append(ticket)
-        self._patience.begin(ticket)
         return ticket
 
     async def call(self, wanted: Any) -> tuple[Any, Ticket]:
@@ -65,7 +64,8 @@ class LoopSink:
             self._loop.call_soon(self._look, count)
             return
         tickets, self._new = self._new, []
-        self._batcher.submit_admitted(tickets)
+        self._patience.begin(_Together(tickets))
+        self._batcher.submit_admitted(list(tickets))
 
 
 class LoopTicket(Ticket):
@@ -73,21 +73,30 @@ class LoopTicket(Ticket):
 
     __slots__ = ()
 
-    @property
-    def settled(self) -> bool:
-        return self.waiter is None
-
-    def late(self) -> None:
-        self.given_up = True
-        _settle([self])
-
     def give_up(self) -> None:
         """Nobody waits for it: it is not computed if that has not begun, nor settled."""
         self.given_up = True
         self.waiter = None
 
 
-def _settle(tickets: list[Ticket]) -> None:
+class _Together:
+    """Calls that were handed over in one turn, and so wait equally long."""
+
+    def __init__(self, tickets: list[LoopTicket]) -> None:
+        self._tickets = tickets
+
+    @property
+    def settled(self) -> bool:
+        return all(ticket.waiter is None for ticket in self._tickets)
+
+    def late(self) -> None:
+        late = [ticket for ticket in self._tickets if ticket.waiter is not None]
+        for ticket in late:
+            ticket.given_up = True
+        _settle(late)
+
+
+def _settle(tickets: Sequence[Ticket]) -> None:
     for ticket in tickets:
         settle, ticket.waiter = ticket.waiter, None
         if settle is not None:

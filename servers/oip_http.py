@@ -44,6 +44,7 @@ _BINARY_HEAD = (
     b"inference-header-content-length: %d\r\nserver-timing: %b\r\n"
 )
 _MAX_TENSORS = 1000
+_NOTHING = memoryview(b"")
 
 
 _REFUSED = (ProtocolError, BadTensor, TooLarge, Overloaded)
@@ -158,10 +159,12 @@ def _error(text: str) -> bytes:
 
 def parsed(body: bytes, header_length: str | None) -> Asked:
     """What a body asks for; ProtocolError or BadTensor when it is none of the protocol's."""
-    view = memoryview(body)
+    header: bytes | memoryview = body
+    rest = _NOTHING
     if header_length is None:
-        header, rest = view, memoryview(b"")
+        pass
     elif header_length.isdecimal() and int(header_length) <= len(body):
+        view = memoryview(body)
         header, rest = view[: int(header_length)], view[int(header_length) :]
     else:
         raise ProtocolError(400, f"{HEADER_LENGTH} is {header_length!r}: the body is shorter.")
@@ -179,19 +182,21 @@ def parsed(body: bytes, header_length: str | None) -> Asked:
         datatypes[name] = datatype
     if len(rest):
         raise ProtocolError(400, f"{len(rest)} bytes at the end belong to no input.")
+    names, binary = _wanted(document) if "outputs" in document else ([], {})
+    by_default = "parameters" in document and _parameters(document).get("binary_data_output")
+    request_id = str(document.get("id", ""))
+    return Asked(request_id, arrays, datatypes, names, binary, bool(by_default))
+
+
+def _wanted(document: dict[str, Any]) -> tuple[list[str], dict[str, bool]]:
+    """Names of the outputs that are asked for, and which of them are to be binary or not."""
     outputs = _tensors(document, "outputs")
-    return Asked(
-        str(document.get("id", "")),
-        arrays,
-        datatypes,
-        [str(each["name"]) for each in outputs],
-        {
-            str(each["name"]): bool(_parameters(each)["binary_data"])
-            for each in outputs
-            if "binary_data" in _parameters(each)
-        },
-        bool(_parameters(document).get("binary_data_output", False)),
-    )
+    binary = {
+        str(each["name"]): bool(_parameters(each)["binary_data"])
+        for each in outputs
+        if "binary_data" in _parameters(each)
+    }
+    return [str(each["name"]) for each in outputs], binary
 
 
 def _tensors(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
