@@ -274,7 +274,8 @@ class ClientConnection(asyncio.Protocol):
         self.usable = self._parser.should_keep_alive()
         received.complete()
         if self._waiting and not self.usable:
-            self.fail(Broken("it closed the connection"))
+            # Who says that it closes does nothing of what is behind (RFC 9112, 9.6).
+            self.fail(Broken("it closes the connection", sent=False))
         elif self.retired and all(each.settled for each in self._waiting):
             self.abort()
 

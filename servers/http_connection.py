@@ -109,6 +109,11 @@ class HttpConnection(asyncio.Protocol):
         """Whether all earlier requests have been answered."""
         return not self._exchanges or self._exchanges[0] is exchange
 
+    def followed(self, exchange: Exchange) -> bool:
+        """Whether requests behind it are being answered, which an end would not let."""
+        last = self._exchanges[-1] if self._exchanges else exchange
+        return last is not exchange and last.begun
+
     def leave(self, parts: list[bytes]) -> None:
         """Send a part of the first answer; with those that are about to follow it, in one write."""
         if self._leaving or len(self._exchanges) > 1:

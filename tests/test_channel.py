@@ -244,9 +244,10 @@ def test_a_header_that_would_break_the_request_is_not_sent() -> None:
 class InOneGo(Script):
     """A container that answers what has come on a connection when all of it is there."""
 
-    def __init__(self, wanted: int, *answers: bytes) -> None:
+    def __init__(self, wanted: int, *answers: bytes, ends: bool = False) -> None:
         super().__init__(*answers)
         self.wanted = wanted
+        self.ends = ends
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -255,7 +256,8 @@ class InOneGo(Script):
             for _ in range(self.wanted):
                 self.requests.append(await reader.readuntil(b"body"))
             writer.write(b"".join(self.answers))
-            await reader.read()
+            if not self.ends:
+                await reader.read()
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
@@ -317,11 +319,27 @@ def test_a_connection_that_ends_breaks_all_that_were_sent_on_it() -> None:
     """None of them is known not to have been done."""
 
     async def steps(channel: Channel, _: Script) -> None:
-        outcomes = await asyncio.gather(
+        asked = await behind_one_another(channel, 3)
+        with pytest.raises(Broken) as first:
+            await asked[0]
+        outcomes = await asyncio.gather(*asked[1:], return_exceptions=True)
+        assert first.value.sent
+        assert all(isinstance(each, Broken) and each.sent for each in outcomes)
+
+    against(
+        lambda: InOneGo(3, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", ends=True), steps
+    )
+
+
+def test_what_is_behind_an_announced_end_was_not_done() -> None:
+    """So it may be asked elsewhere."""
+
+    async def steps(channel: Channel, _: Script) -> None:
+        first, *others = await asyncio.gather(
             *await behind_one_another(channel, 3), return_exceptions=True
         )
-        assert [getattr(each, "status", None) for each in outcomes] == [200, 0, 0]
-        assert all(isinstance(each, Broken) and each.sent for each in outcomes[1:])
+        assert isinstance(first, Answer)
+        assert [isinstance(each, Broken) and each.sent for each in others] == [False, False]
 
     last = OK.replace(b"Content", b"Connection: close\r\nContent")
     against(lambda: InOneGo(3, last), steps)

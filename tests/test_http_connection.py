@@ -340,3 +340,21 @@ def test_no_more_is_read_while_many_wait() -> None:
         assert wire.reading
 
     pipelined(app, steps, POST * PIPELINED)
+
+
+def test_a_failure_does_not_end_the_connection_of_those_behind_it() -> None:
+    """They have been begun, and whoever reads of an end takes them for not done."""
+    app = Later()
+
+    def broken(_: Exchange) -> None:
+        raise ValueError("on purpose")
+
+    def steps(_: Wire) -> None:
+        answer(app.asked[0], b"first")
+        app.asked[1].answer(broken)
+        answer(app.asked[2], b"third")
+
+    wire = pipelined(app, steps, POST * 2)
+    assert [part[:3] for part in wire.sent.split(b"HTTP/1.1 ")[1:]] == [b"200", b"500", b"200"]
+    assert b"connection: close" not in wire.sent
+    assert not wire.closed
