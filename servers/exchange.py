@@ -69,9 +69,10 @@ class Head:
         return cast(T, found)
 
 
-def named(head: Head) -> dict[str, str]:
-    """The headers by name."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+def named(head: Head) -> Mapping[str, str]:
+    """The headers by name; a model's program sees them, and cannot change them."""
+    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    return MappingProxyType(found)
 
 
 class Exchange:
@@ -114,8 +115,8 @@ class Exchange:
         self._wire = wire
         self._chunks: list[bytes] = []
 
-    def named(self) -> dict[str, str]:
-        """The headers by name, in lower case, not to be changed."""
+    def named(self) -> Mapping[str, str]:
+        """The headers by name, in lower case."""
         return self.head.once(named)
 
     def body(self) -> bytes:

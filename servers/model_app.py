@@ -5,7 +5,7 @@ Under ``/v2`` it speaks the Open Inference Protocol too, if it is given one (`se
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any
@@ -180,7 +180,7 @@ class _Invocations:
         return _refusal(503, timeout_text(self._served.batcher.timeout_s))
 
 
-def _request(body: bytes, headers: dict[str, str], file: IO[bytes] | None = None) -> Request:
+def _request(body: bytes, headers: Mapping[str, str], file: IO[bytes] | None = None) -> Request:
     return Request(body, headers.get("content-type"), headers.get("accept"), headers, file)
 
 

@@ -2,6 +2,7 @@
 
 import time
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
@@ -135,7 +136,7 @@ class OpenInference:
         text = _error(str(error))
         exchange.reply(_status_of(error), text, b"content-type: application/json\r\n")
 
-    def _asked(self, body: bytes, headers: dict[str, str]) -> tuple[Asked, Tensors]:
+    def _asked(self, body: bytes, headers: Mapping[str, str]) -> tuple[Asked, Tensors]:
         body = _inflated(body, headers.get("content-encoding"), self._limit)
         asked = parsed(body, headers.get(HEADER_LENGTH))
         return asked, self._model.tensors(asked.arrays, asked.datatypes)
