@@ -39,7 +39,6 @@ class Loaded:
     """A model that is warm."""
 
     engine: "Engine"
-    signature: "Signature | None"
     startup: "Startup"
 
 
@@ -86,16 +85,14 @@ def load(wanted: Wanted, model_thread: ThreadPoolExecutor, start: float) -> Load
         traceback.print_exc()
         reason = " ".join(str(error).split())
         raise ConfigError(f"{stage}: {type(error).__name__}: {reason}") from error
-    engine, signature = model_thread.submit(_engine, wanted, handlers, model).result()
+    engine = model_thread.submit(_engine, wanted, handlers, model).result()
     warm = time.perf_counter()
     gc.collect()  # what model_fn left; cheap, for the libraries are not looked at
     gc.freeze()
-    return Loaded(engine, signature, Startup(imported - start, loaded - imported, warm - loaded))
+    return Loaded(engine, Startup(imported - start, loaded - imported, warm - loaded))
 
 
-def _engine(
-    wanted: Wanted, handlers: "Handlers", model: Any
-) -> tuple["Engine", "Signature | None"]:
+def _engine(wanted: Wanted, handlers: "Handlers", model: Any) -> "Engine":
     """The engine, with what the model's samples show of it."""
     from servers.batching import alone, find_batching
     from servers.device import device_of
@@ -109,10 +106,10 @@ def _engine(
         else read_signature(wanted.model_dir)
     )
     if wanted.max_batch < 2:
-        return Engine(handlers, model, alone("switched off"), device), signature
+        return Engine(handlers, model, alone("switched off"), device, signature)
     if not handlers.batches:
         reason = "transform_fn, or a predict_fn that takes the context, serves one request"
-        return Engine(handlers, model, alone(reason), device), signature
+        return Engine(handlers, model, alone(reason), device, signature)
 
     def predict(data: Any) -> Any:
         return handlers.predict(model, data)
@@ -130,7 +127,7 @@ def _engine(
         if signature is None and batching.way is not None:
             known = [data for data in inputs if batching.key(data) is not None]
             signature = shown(known, predict(known[0]), batching.way)
-    return Engine(handlers, model, batching, device), signature
+    return Engine(handlers, model, batching, device, signature)
 
 
 def _sample_inputs(handlers: "Handlers", model_dir: Path) -> list[Any]:

@@ -139,9 +139,8 @@ def _batcher(loaded: "Loaded", settings: Settings, model_thread: ThreadPoolExecu
     """The queue in front of the model, at work."""
     from servers.batcher import Batcher, Policy
 
-    joins = loaded.engine.batching.way is not None
     policy = Policy(
-        settings.max_batch if joins else 1,
+        settings.max_batch if loaded.engine.joins else 1,
         settings.max_delay_s,
         settings.max_waiting,
         settings.timeout_s,
@@ -158,15 +157,16 @@ def _fronts(
     from servers.model_app import Served, make_app
 
     spools = loaded.engine.handlers.streams
-    joins = loaded.engine.batching.way is not None
+    joins = loaded.engine.joins
     served = Served(batcher, loaded.startup, settings.max_payload_bytes, spools, joins=joins)
-    if loaded.signature is None:
+    signature = loaded.engine.signature
+    if signature is None:
         return make_app(served), None
     from servers.oip_http import OpenInference
     from servers.open_inference import OpenModel
 
     executions = loaded.engine.executions
-    model = OpenModel(settings.model_name, loaded.signature, settings.max_batch, executions)
+    model = OpenModel(settings.model_name, signature, settings.max_batch, executions)
     limit = settings.max_payload_bytes
     grpc_server = None
     if settings.grpc_port is not None:

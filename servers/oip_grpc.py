@@ -1,7 +1,7 @@
 """The Open Inference Protocol over gRPC, with the messages of tritonclient."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from servers.open_inference import EXTENSIONS, VERSION, OpenModel, ProtocolError
 from servers.tensors import (
     Array,
     BadTensor,
+    Kinds,
     checked_shape,
     datatype_of,
     from_raw,
@@ -142,8 +143,7 @@ class _Infer:
         asked = _Asked(request.id, names, began_s, streamed)
         try:
             self._model.check_name(request.model_name, request.model_version)
-            arrays, datatypes = _inputs(request)
-            wanted = self._model.tensors(arrays, datatypes)
+            wanted = self._model.tensors(*_inputs(request))
             ticket = self._sink.submit(wanted, partial(turn.attempt, self._settle, asked, turn))
         except _REFUSED as error:
             self._refuse(asked, turn, error)
@@ -163,8 +163,8 @@ class _Infer:
         if asked.streamed:
             response = service_pb2.ModelStreamInferResponse(infer_response=response)
         answer = response.SerializeToString()
-        spans = time.perf_counter() - asked.began_s, ticket.queue_s, computed.predict_s
-        self._model.statistics.note(spans, 1)
+        took_s = time.perf_counter() - asked.began_s
+        self._model.statistics.note(took_s, ticket.queue_s, computed.predict_s)
         turn.send(answer)
 
     def _refuse(self, asked: _Asked, turn: Turn, error: Exception) -> None:
@@ -199,15 +199,15 @@ def _status_of(error: Exception) -> Status:
     )
 
 
-def _inputs(request: Any) -> tuple[dict[str, Array], dict[str, str]]:
+def _inputs(request: Any) -> tuple[dict[str, Array], Kinds]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise BadTensor(f"{len(raw)} raw contents for {len(request.inputs)} inputs: send one each.")
     arrays: dict[str, Array] = {}
-    datatypes: dict[str, str] = {}
+    kinds = []
     for number, tensor in enumerate(request.inputs):
         shape = checked_shape(list(tensor.shape))
-        datatypes[tensor.name] = tensor.datatype
+        kinds.append((tensor.name, tensor.datatype, tuple(shape)))
         if raw:
             arrays[tensor.name] = from_raw(raw[number], tensor.datatype, shape)
             continue
@@ -216,10 +216,10 @@ def _inputs(request: Any) -> tuple[dict[str, Array], dict[str, str]]:
             raise BadTensor(f"{tensor.datatype or 'no datatype'}: send it as raw contents.")
         values = list(getattr(tensor.contents, field))
         arrays[tensor.name] = from_values(values, tensor.datatype, shape)
-    return arrays, datatypes
+    return arrays, tuple(kinds)
 
 
-def _response(name: str, request_id: str, outputs: dict[str, Array]) -> Any:
+def _response(name: str, request_id: str, outputs: Mapping[str, Array]) -> Any:
     response = service_pb2.ModelInferResponse(model_name=name, model_version=VERSION, id=request_id)
     for output, array in outputs.items():
         tensor = response.outputs.add()

@@ -1,14 +1,12 @@
-"""The Open Inference Protocol over HTTP, with binary tensors, as an ASGI application."""
+"""The Open Inference Protocol over HTTP, as an ASGI application."""
 
 import time
-import zlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
 import orjson
-from msgspec import Struct
 
 from bench import __version__
 from servers.batcher import Batcher, Overloaded, Ticket, timeout_text
@@ -24,19 +22,10 @@ from servers.model_app import (
     read_body,
     respond,
 )
+from servers.oip_body import HEADER_LENGTH, Asked, inflated, parsed, written
 from servers.open_inference import EXTENSIONS, VERSION, OpenModel, ProtocolError
-from servers.tensors import (
-    Array,
-    BadTensor,
-    checked_shape,
-    datatype_of,
-    from_raw,
-    from_values,
-    to_raw,
-    to_values,
-)
+from servers.tensors import BadTensor
 
-HEADER_LENGTH = "inference-header-content-length"
 JSON = "application/json"
 BINARY = "application/octet-stream"
 _JSON_HEAD = b"content-type: application/json\r\nserver-timing: %b\r\n"
@@ -44,22 +33,7 @@ _BINARY_HEAD = (
     b"content-type: application/octet-stream\r\n"
     b"inference-header-content-length: %d\r\nserver-timing: %b\r\n"
 )
-_MAX_TENSORS = 1000
-_NOTHING = memoryview(b"")
-
-
 _REFUSED = (ProtocolError, BadTensor, TooLarge, Overloaded)
-
-
-class Asked(Struct, frozen=True):
-    """A request to infer, parsed."""
-
-    id: str
-    arrays: dict[str, Array]
-    datatypes: dict[str, str]
-    outputs: list[str]
-    binary: dict[str, bool]
-    binary_by_default: bool
 
 
 class OpenInference:
@@ -137,131 +111,22 @@ class OpenInference:
         exchange.reply(_status_of(error), text, b"content-type: application/json\r\n")
 
     def _asked(self, body: bytes, headers: Mapping[str, str]) -> tuple[Asked, Tensors]:
-        body = _inflated(body, headers.get("content-encoding"), self._limit)
+        body = inflated(body, headers.get("content-encoding"), self._limit)
         asked = parsed(body, headers.get(HEADER_LENGTH))
-        return asked, self._model.tensors(asked.arrays, asked.datatypes)
+        return asked, self._model.tensors(asked.arrays, asked.kinds)
 
     def _answer(self, asked: Asked, computed: Computed) -> tuple[bytes, int]:
-        return _written(self._model.name, asked, self._model.outputs(computed, asked.outputs))
+        return written(self._model.name, asked, self._model.outputs(computed, asked.outputs))
 
     def _note(self, began_s: float, ticket: Ticket, computed: Computed) -> bytes:
         """Count an answer; its Server-Timing."""
-        spans = time.perf_counter() - began_s, ticket.queue_s, computed.predict_s
-        self._model.statistics.note(spans, 1)
-        return b"queue;dur=%.3f, predict;dur=%.3f" % (
-            ticket.queue_s * 1e3,
-            computed.predict_s * 1e3,
-        )
+        queue_s, predict_s = ticket.queue_s, computed.predict_s
+        self._model.statistics.note(time.perf_counter() - began_s, queue_s, predict_s)
+        return b"queue;dur=%.3f, predict;dur=%.3f" % (queue_s * 1e3, predict_s * 1e3)
 
 
 def _error(text: str) -> bytes:
     return orjson.dumps({"error": text})
-
-
-def parsed(body: bytes, header_length: str | None) -> Asked:
-    """What a body asks for; ProtocolError or BadTensor when it is none of the protocol's."""
-    header: bytes | memoryview = body
-    rest = _NOTHING
-    if header_length is None:
-        pass
-    elif header_length.isdecimal() and int(header_length) <= len(body):
-        view = memoryview(body)
-        header, rest = view[: int(header_length)], view[int(header_length) :]
-    else:
-        raise ProtocolError(400, f"{HEADER_LENGTH} is {header_length!r}: the body is shorter.")
-    try:
-        document = orjson.loads(header)
-    except orjson.JSONDecodeError as error:
-        raise ProtocolError(400, f"The request is not JSON: {error}.") from None
-    if not isinstance(document, dict):
-        raise ProtocolError(400, "The request is no JSON object.")
-    arrays: dict[str, Array] = {}
-    datatypes: dict[str, str] = {}
-    for tensor in _tensors(document, "inputs"):
-        name, datatype = str(tensor["name"]), str(tensor.get("datatype"))
-        arrays[name], rest = _array(tensor, datatype, rest)
-        datatypes[name] = datatype
-    if len(rest):
-        raise ProtocolError(400, f"{len(rest)} bytes at the end belong to no input.")
-    names, binary = _wanted(document) if "outputs" in document else ([], {})
-    by_default = "parameters" in document and _parameters(document).get("binary_data_output")
-    request_id = str(document.get("id", ""))
-    return Asked(request_id, arrays, datatypes, names, binary, bool(by_default))
-
-
-def _wanted(document: dict[str, Any]) -> tuple[list[str], dict[str, bool]]:
-    """Names of the outputs that are asked for, and which of them are to be binary or not."""
-    outputs = _tensors(document, "outputs")
-    binary = {
-        str(each["name"]): bool(_parameters(each)["binary_data"])
-        for each in outputs
-        if "binary_data" in _parameters(each)
-    }
-    return [str(each["name"]) for each in outputs], binary
-
-
-def _tensors(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = document.get(key, [])
-    good = isinstance(found, list) and len(found) <= _MAX_TENSORS
-    if not good or not all(isinstance(each, dict) and "name" in each for each in found):
-        raise ProtocolError(400, f"{key!r} must be a list of objects with a name.")
-    return list(found)
-
-
-def _parameters(thing: dict[str, Any]) -> dict[str, Any]:
-    found = thing.get("parameters")
-    return found if isinstance(found, dict) else {}
-
-
-def _array(tensor: dict[str, Any], datatype: str, rest: memoryview) -> tuple[Array, memoryview]:
-    """The tensor's array, and what is left of the binary part."""
-    shape = checked_shape(tensor.get("shape"))
-    size = _parameters(tensor).get("binary_data_size")
-    if size is None:
-        if "data" not in tensor:
-            raise ProtocolError(400, f"Input {tensor['name']!r} has no data.")
-        return from_values(tensor["data"], datatype, shape), rest
-    if type(size) is not int or not 0 <= size <= len(rest):
-        raise ProtocolError(400, f"Input {tensor['name']!r}: its {size!r} bytes are not there.")
-    return from_raw(rest[:size], datatype, shape), rest[size:]
-
-
-def _inflated(body: bytes, encoding: str | None, limit: int) -> bytes:
-    if encoding in (None, "", "identity"):
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise ProtocolError(415, f"Content-Encoding {encoding!r}: send gzip, deflate or neither.")
-    inflater = zlib.decompressobj(47)  # either format, told by its first bytes
-    try:
-        whole = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise ProtocolError(400, f"The body is not {encoding}: {error}.") from None
-    if len(whole) > limit:
-        raise TooLarge(f"The body unpacks to more than {limit:,} bytes. Send less at once.")
-    return whole
-
-
-def _written(name: str, asked: Asked, outputs: dict[str, Array]) -> tuple[bytes, int]:
-    """The body of an answer, and the length of its JSON if binary tensors follow, else 0."""
-    described: list[dict[str, Any]] = []
-    raw: list[bytes] = []
-    for output, array in outputs.items():
-        entry: dict[str, Any] = {
-            "name": output,
-            "datatype": datatype_of(array),
-            "shape": array.shape,
-        }
-        if asked.binary.get(output, asked.binary_by_default):
-            raw.append(to_raw(array))
-            entry["parameters"] = {"binary_data_size": len(raw[-1])}
-        else:
-            entry["data"] = to_values(array)
-        described.append(entry)
-    document = {"model_name": name, "model_version": VERSION, "outputs": described}
-    if asked.id:
-        document["id"] = asked.id
-    header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return (b"".join((header, *raw)), len(header)) if raw else (header, 0)
 
 
 def _status_of(error: Exception) -> int:

@@ -1,14 +1,14 @@
 """The Open Inference Protocol (KServe v2) apart from any wire: what is asked, checked, counted."""
 
-import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from servers.engine import Computed, Tensors
+from servers.engine import MAX_KINDS, Computed, Tensors
 from servers.signature import Signature
-from servers.tensors import Array
+from servers.tensors import Array, Kinds
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 VERSION = "1"
@@ -24,37 +24,30 @@ class ProtocolError(Exception):
         self.status = status
 
 
-@dataclass
+@dataclass(slots=True)
 class Statistics:
-    """What the statistics extension tells; times in nanoseconds."""
+    """What the statistics extension tells; of one event loop."""
 
     succeeded: int = 0
     failed: int = 0
-    success_ns: int = 0
-    fail_ns: int = 0
-    queue_ns: int = 0
-    infer_ns: int = 0
-    output_ns: int = 0
-    last_ms: int = 0
-    inferences: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    success_s: float = 0.0
+    fail_s: float = 0.0
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    last_s: float = 0.0
+    """Since the epoch."""
 
-    def note(self, spans_s: tuple[float, float, float], rows: int) -> None:
+    def note(self, total_s: float, queue_s: float, infer_s: float) -> None:
         """An answered request: the seconds it took, waited and was computed."""
-        total_s, queue_s, infer_s = spans_s
-        with self._lock:
-            self.succeeded += 1
-            self.inferences += rows
-            self.success_ns += int(total_s * 1e9)
-            self.queue_ns += int(queue_s * 1e9)
-            self.infer_ns += int(infer_s * 1e9)
-            self.output_ns += int(max(0.0, total_s - queue_s - infer_s) * 1e9)
-            self.last_ms = int(time.time() * 1000)
+        self.succeeded += 1
+        self.success_s += total_s
+        self.queue_s += queue_s
+        self.infer_s += infer_s
+        self.last_s = time.time()
 
     def note_failure(self, took_s: float) -> None:
-        with self._lock:
-            self.failed += 1
-            self.fail_ns += int(took_s * 1e9)
+        self.failed += 1
+        self.fail_s += took_s
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,7 @@ class OpenModel:
     executions: Counter[int]
     """How many times predict_fn was called with so many requests."""
     statistics: Statistics = field(default_factory=Statistics)
+    _taken: set[Kinds] = field(default_factory=set)
 
     def check_name(self, name: str, version: str = "") -> None:
         """Return if this model in this version is the one there is."""
@@ -75,39 +69,45 @@ class OpenModel:
         if version not in ("", VERSION):
             raise ProtocolError(404, f"Model {name!r} has no version {version!r}, only {VERSION}.")
 
-    def tensors(self, arrays: dict[str, Array], datatypes: dict[str, str]) -> Tensors:
+    def tensors(self, arrays: dict[str, Array], kinds: Kinds) -> Tensors:
         """The call of the model for these inputs; ProtocolError when they are not its own."""
+        if kinds not in self._taken:
+            self._check(kinds)
+            if len(self._taken) >= MAX_KINDS:
+                self._taken.clear()
+            self._taken.add(kinds)
+        return Tensors(arrays, kinds)
+
+    def _check(self, kinds: Kinds) -> None:
+        given = {name: (datatype, shape) for name, datatype, shape in kinds}
         for tensor in self.signature.inputs:
-            if tensor.name not in arrays:
+            if tensor.name not in given:
                 raise ProtocolError(400, f"The input {tensor.name!r} is missing.")
-            given = arrays[tensor.name]
-            if not tensor.takes(datatypes[tensor.name], given.shape):
+            datatype, shape = given[tensor.name]
+            if not tensor.takes(datatype, shape):
                 raise ProtocolError(
                     400,
-                    f"Input {tensor.name!r} is {datatypes[tensor.name]} of shape "
-                    f"{list(given.shape)}; send {tensor.datatype} of {tensor.shape}.",
+                    f"Input {tensor.name!r} is {datatype} of shape {list(shape)}; "
+                    f"send {tensor.datatype} of {tensor.shape}.",
                 )
-        if len(arrays) > len(self.signature.inputs):
-            unknown = arrays.keys() - {tensor.name for tensor in self.signature.inputs}
-            raise ProtocolError(400, f"The model has no input {sorted(unknown)[0]!r}.")
-        try:
-            return Tensors(self.signature.data(arrays))
-        except UnicodeDecodeError as error:
-            raise ProtocolError(400, f"A text is not UTF-8: {error}.") from None
+        if len(kinds) > len(self.signature.inputs):
+            unknown = given.keys() - {tensor.name for tensor in self.signature.inputs}
+            if unknown:
+                raise ProtocolError(400, f"The model has no input {sorted(unknown)[0]!r}.")
+            raise ProtocolError(400, "Name each input once.")
 
-    def outputs(self, computed: Computed, wanted: list[str]) -> dict[str, Array]:
+    def outputs(self, computed: Computed, wanted: list[str]) -> Mapping[str, Array]:
         """The outputs asked for (all, if none is named) in their order."""
         if computed.failure is not None:
             text = computed.failure.body.decode("utf-8", "replace")
             raise ProtocolError(computed.failure.status, text)
-        try:
-            found = self.signature.results(computed.prediction)
-        except (ValueError, TypeError) as error:
-            raise ProtocolError(500, f"{error}. Correct the model's signature.") from error
+        found = computed.outputs
+        if not wanted:
+            return found
         for name in wanted:
             if name not in found:
                 raise ProtocolError(400, f"The model has no output {name!r}.")
-        return {name: found[name] for name in wanted or found}
+        return {name: found[name] for name in wanted}
 
     def metadata(self) -> dict[str, Any]:
         def described(tensors: list[Any]) -> list[dict[str, Any]]:
@@ -156,22 +156,24 @@ class OpenModel:
         """The statistics extension's account."""
         one, executions = self.statistics, dict(self.executions)
 
-        def span(count: int, ns: int) -> dict[str, int]:
-            return {"count": count, "ns": ns}
+        def span(count: int, seconds: float) -> dict[str, int]:
+            return {"count": count, "ns": int(seconds * 1e9)}
+
+        output_s = max(0.0, one.success_s - one.queue_s - one.infer_s)
 
         model = {
             "name": self.name,
             "version": VERSION,
-            "last_inference": one.last_ms,
-            "inference_count": one.inferences,
+            "last_inference": int(one.last_s * 1000),
+            "inference_count": one.succeeded,
             "execution_count": sum(executions.values()),
             "inference_stats": {
-                "success": span(one.succeeded, one.success_ns),
-                "fail": span(one.failed, one.fail_ns),
-                "queue": span(one.succeeded, one.queue_ns),
+                "success": span(one.succeeded, one.success_s),
+                "fail": span(one.failed, one.fail_s),
+                "queue": span(one.succeeded, one.queue_s),
                 "compute_input": span(one.succeeded, 0),
-                "compute_infer": span(one.succeeded, one.infer_ns),
-                "compute_output": span(one.succeeded, one.output_ns),
+                "compute_infer": span(one.succeeded, one.infer_s),
+                "compute_output": span(one.succeeded, output_s),
             },
             "batch_stats": [
                 {"batch_size": size, "compute_infer": span(count, 0)}

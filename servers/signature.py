@@ -12,7 +12,7 @@ it for a model without samples.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ class Signature(Struct, frozen=True, forbid_unknown_fields=True):
     library: Literal["numpy", "torch", ""] = ""
     container: Literal["one", "dict", "tuple", ""] = ""
 
-    def data(self, arrays: "dict[str, np.ndarray[Any, Any]]") -> Any:
+    def data(self, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> Any:
         """What predict_fn is given for these arrays, one for each input."""
         values = [self._value(arrays[tensor.name]) for tensor in self.inputs]
         if self.container == "tuple":

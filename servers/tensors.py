@@ -10,6 +10,8 @@ import numpy as np
 from servers.stacking import is_tensor
 
 Array = np.ndarray[Any, Any]
+Kinds = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, datatype and shape of each of several tensors."""
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -86,9 +88,9 @@ def from_values(data: Any, datatype: str, shape: Sequence[int]) -> Array:
         found = np.asarray(data, dtype=dtype if dtype.kind == "f" else None)
         if found.size != count:
             raise BadTensor(f"{found.size} values are not a shape of {list(shape)}.")
-        if found.size and dtype.kind != "f":
-            found = _whole(found, dtype)
-        return found.astype(dtype, copy=False).reshape(shape)
+        if dtype.kind != "f":
+            found = (_whole(found, dtype) if found.size else found).astype(dtype, copy=False)
+        return found.reshape(shape)
     except (ValueError, TypeError, OverflowError) as error:
         raise BadTensor(f"the data are not {datatype}: {error}.") from None
 
@@ -104,7 +106,7 @@ def to_values(array: Array) -> Any:
     """The values of an array for JSON, flat."""
     if array.dtype.hasobject:
         return [text.decode("utf-8", "replace") for text in array.ravel().tolist()]
-    if array.dtype == np.float16:
+    if array.dtype.char == "e":  # of half precision
         return array.astype(np.float32).ravel()
     return array.ravel()  # contiguous, and a copy only if it was not
 

@@ -14,8 +14,10 @@ from servers.batcher import Batcher, Overloaded, Policy, ThreadSink, Ticket, Tim
 from servers.batching import find_batching
 from servers.bodies import JSON
 from servers.device import Cuda, device_of
-from servers.engine import Engine
+from servers.engine import Computed, Engine, Tensors
 from servers.handlers import Request, load_handlers
+from servers.signature import Signature, Tensor
+from servers.tensors import DATATYPES
 
 DEADLINE_S = 20
 
@@ -168,6 +170,57 @@ def test_the_engine_answers_each_of_a_batch_with_its_own(make_model: Callable[[s
     mixed = answers([b"[[1,2]]", b"no json", b"[[-1,2]]", b"[[1,2,3]]"])
     assert [status for status, _ in mixed] == [200, 500, 500, 200]
     assert b"negative" in mixed[2][1]
+
+
+def tensors(engine: Engine, rows: list[Any], datatype: str = "FP64") -> list[Computed]:
+    """What comes of these inputs when they are there at once."""
+    arrays = [np.array(row, DATATYPES[datatype]) for row in rows]
+    asked = [Tensors({"x": each}, (("x", datatype, each.shape),)) for each in arrays]
+    tickets = [Ticket(each, Collected()) for each in asked]
+    assert [each for group in engine.finish(engine.prepare(tickets)) for each in group] == tickets
+    return [ticket.answer for ticket in tickets]
+
+
+@pytest.mark.parametrize("first", [-1, 1])
+def test_calls_of_tensors_are_joined_and_taken_apart(
+    make_model: Callable[[str], Path], first: int
+) -> None:
+    """Each gets its rows, whether the signature leaves their number open or each has one."""
+    handlers = load_handlers(make_model(ROWS))
+    calls: list[int] = handlers.load_model(Path())
+    samples = [np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])]
+    found = find_batching(lambda data: handlers.predict(calls, data), samples, 4)
+    signature = Signature([Tensor("x", "FP64", [first, 2])], [Tensor("y", "FP64", [first, 2])])
+    engine = Engine(handlers, calls, found, signature=signature)
+    calls.clear()
+    answers = tensors(engine, [[[1, 2]], [[3, 4]], [[5, 6]]])
+    assert [each.outputs["y"].tolist() for each in answers] == [[[2, 4]], [[6, 8]], [[10, 12]]]
+    assert calls == [3]
+    good, bad = tensors(engine, [[[1, 2]], [[-1, 2]]])
+    assert good.outputs["y"].tolist() == [[2, 4]]
+    assert bad.failure is not None
+    assert b"negative" in bad.failure.body
+
+
+def test_a_call_of_tensors_that_fails_is_told_why(make_model: Callable[[str], Path]) -> None:
+    """Texts that are not UTF-8 are the caller's fault, an output of another shape the model's."""
+    program = """
+    def model_fn(model_dir): return None
+    def predict_fn(data, model): return [text.upper() for text in data]
+    """
+    handlers = load_handlers(make_model(program))
+    words = find_batching(lambda data: handlers.predict(None, data), [["a"], ["b"]], 4)
+    signature = Signature([Tensor("x", "BYTES", [-1])], [Tensor("y", "BYTES", [1])])
+    engine = Engine(handlers, None, words, signature=signature)
+    texts = [[b"one"], [b"\xff"], [b"two"], [b"three", b"four"]]
+    one, bad, two, long = tensors(engine, texts, "BYTES")
+    assert [one.outputs["y"].tolist(), two.outputs["y"].tolist()] == [[b"ONE"], [b"TWO"]]
+    assert bad.failure is not None
+    assert bad.failure.status == 400
+    assert b"not UTF-8" in bad.failure.body
+    assert long.failure is not None
+    assert long.failure.status == 500
+    assert b"Correct the model's signature" in long.failure.body
 
 
 def test_without_a_gpu_auto_is_the_processor() -> None:

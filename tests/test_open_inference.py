@@ -203,11 +203,21 @@ def test_a_wrong_request_is_refused(
         client.infer(model, [tensor])
 
 
+ONE = b'{"name": "images", "shape": [1, 64], "datatype": "FP32", "data": [%b0]}' % (b"0," * 63)
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
         (b"not json", 400),
         (b"[]", 400),
+        (b'{"id": "\xff"}', 400),
+        (b'{"inputs": [{"name": "images", "shape": [1], "datatype": "FP32", "data": ', 400),
+        (b'{"inputs": ' + b"[" * 5000, 400),
+        (b'{"inputs": [{"name": "images", "shape": [1.5], "datatype": "FP32"}]}', 400),
+        (b'{"inputs": ["images"]}', 400),
+        (b'{"inputs": [], "outputs": 7}', 400),
+        (b'{"inputs": [%b, %b]}' % (ONE, ONE), 400),
         (b'{"inputs": [{"shape": [1]}]}', 400),
         (b'{"inputs": [{"name": "images", "shape": [-1, 64], "datatype": "FP32"}]}', 400),
         (b'{"inputs": [{"name": "images", "shape": [1, 64], "datatype": "FP32"}]}', 400),
@@ -230,6 +240,16 @@ def test_a_malformed_body_is_a_400(digits: Digits, body: bytes, status: int) -> 
         urllib.request.urlopen(urllib.request.Request(url, body))
     assert refused.value.code == status
     assert orjson.loads(refused.value.read())["error"]
+
+
+def test_the_id_of_a_request_comes_back(digits: Digits) -> None:
+    """A text as it is, a number as a text; what is null is as if it were not there."""
+    for sent, back in ((b'"one"', "one"), (b"7", "7"), (b"null", None)):
+        rest = b'"outputs": null, "parameters": null'
+        body = b'{"inputs": [%b], "id": %b, %b}' % (ONE, sent, rest)
+        url = f"http://{digits.http}/v2/models/digits/infer"
+        with urllib.request.urlopen(url, body) as answer:
+            assert orjson.loads(answer.read()).get("id") == back
 
 
 def test_values_one_by_one_are_read_over_grpc(digits: Digits) -> None:
