@@ -10,6 +10,7 @@ A body without a content type is taken as JSON.
 import io
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -65,11 +66,13 @@ def encode(prediction: object, accept: str | None) -> tuple[bytes, str]:
     return _ENCODERS[name](prediction), name
 
 
+@lru_cache(64)
 def media_type(header: str) -> str:
     """The type alone: lower case, without parameters such as ``charset``."""
     return header.partition(";")[0].strip().lower()
 
 
+@lru_cache(64)
 def chosen_type(accept: str | None) -> str:
     """The content type to answer with; UnsupportedAccept when there is none."""
     wanted = [media_type(part) for part in (accept or "*/*").split(",")]

@@ -8,7 +8,8 @@ To a container that says so, small requests go one behind the other on a connect
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -54,20 +55,17 @@ class Channel:
         self._patiences: dict[float, Patience] = {}
         """By how long an answer may take; there are few of these."""
 
-    async def ask(self, call: Call, limit: int, timeout_s: float) -> Answer:
+    def ask(self, call: Call, limit: int, timeout_s: float) -> Coroutine[Any, Any, Answer]:
         """The whole answer, cut off at one byte more than ``limit``.
 
         TimeoutError after ``timeout_s``, Broken when the connection ends first.
         """
-        received = Received(limit)
         small = call.method == "POST" and len(call.body) <= SMALL_BYTES
         if self.pipelined and small and self.shared_waiting < PIPELINED:
-            await self._ask_shared(call, received, timeout_s)
-        else:
-            await self._ask_alone(call, received, timeout_s)
-        return Answer(received.status, received.body(), received.headers)
+            return self._ask_shared(call, Received(limit), timeout_s)
+        return self._ask_alone(call, Received(limit), timeout_s)
 
-    async def _ask_alone(self, call: Call, received: Received, timeout_s: float) -> None:
+    async def _ask_alone(self, call: Call, received: Received, timeout_s: float) -> Answer:
         connection = await self._connection()
         self._within(timeout_s).begin(received)
         connection.begin(self._request(call), received)
@@ -77,8 +75,9 @@ class Channel:
             connection.abort()
             raise
         self.release(connection)
+        return Answer(received.status, received.body(), received.headers)
 
-    async def _ask_shared(self, call: Call, received: Received, timeout_s: float) -> None:
+    async def _ask_shared(self, call: Call, received: Received, timeout_s: float) -> Answer:
         connection = self._shared
         if connection is None or not self._takes_more(connection):
             connection = await self._next_shared()
@@ -93,6 +92,7 @@ class Channel:
         connection.idle_since_s = time.monotonic()
         if connection is not self._shared and not connection.waiting:
             self.release(connection)
+        return Answer(received.status, received.body(), received.headers)
 
     @property
     def shared_waiting(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections import deque
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -12,6 +13,11 @@ SMALL_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_UNREAD_BYTES = 2**20
 """A streamed answer is read no faster than its reader takes it, beyond this."""
+
+
+@lru_cache(256)
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 class Broken(Exception):
@@ -238,7 +244,7 @@ class ClientConnection(asyncio.Protocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             self.fail(Broken(f"the answer's headers exceed {MAX_HEADER_BYTES} bytes"))
             return
-        self._waiting[0].headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._waiting[0].headers[_lower(name)] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         if not self._waiting:

@@ -6,9 +6,8 @@ What it answers, and what it refuses, is as in `servers.front`, which answers al
 import functools
 import logging
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 from servers.endpoint import Endpoint, Invocation
 from servers.exchange import Exchange, Head
@@ -25,8 +24,6 @@ from servers.wire import (
 )
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 MAX_HELD_BYTES = 2 * 2**30
 """Most bytes of request bodies held at once; beyond it ServiceUnavailable."""
@@ -89,43 +86,46 @@ class Direct:
         exchange.begin(self._answer(endpoint, exchange))
 
     async def _answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        request_id = new_request_id()
-        answer = await worded(self._invoke(endpoint, exchange, request_id), request_id)
+        request_id, began_s = new_request_id(), self._timers.now()
+        try:
+            body = exchange.body()
+            headers, good = exchange.head.once(_defined)
+            if not good:
+                check_headers(headers, endpoint.name)
+            if len(body) > endpoint.payload_max_bytes:
+                raise endpoint.oversize(request_id)
+            with self._room.holding(len(body)):
+                served = await endpoint.invoke(Invocation(body, headers, request_id, began_s))
+            answer = successful(served, self._timers.now() - began_s)
+        except Exception as error:  # noqa: BLE001 - it is logged, and answered as InternalFailure
+            answer = worded(error, request_id)
         exchange.answer(_reply, answer, request_id)
 
-    async def _invoke(self, endpoint: Endpoint, exchange: Exchange, request_id: str) -> Answer:
-        began_s = self._timers.now()
-        body = exchange.body()
-        headers = exchange.head.once(_defined)
-        check_headers(headers, endpoint.name)
-        if len(body) > endpoint.payload_max_bytes:
-            raise endpoint.oversize(request_id)
-        with self._room.holding(len(body)):
-            served = await endpoint.invoke(Invocation(body, headers, request_id, began_s))
-        return successful(served, self._timers.now() - began_s)
 
-
-def _defined(head: Head) -> dict[str, str]:
-    """Those that the API defines: the others are stripped, so nobody asks for them."""
-    return {
+def _defined(head: Head) -> tuple[dict[str, str], bool]:
+    """Those that the API defines, for the others are stripped; and whether all of them are good."""
+    headers = {
         _DEFINED[name]: value.decode("latin-1") for name, value in head.headers if name in _DEFINED
     }
-
-
-async def worded(answering: Coroutine[None, None, T], request_id: str) -> T | Answer:
-    """What it gives, or its failure as the API words it."""
     try:
-        return await answering
-    except ApiError as error:
+        check_headers(headers)
+    except ApiError:
+        return headers, False
+    return headers, True
+
+
+def worded(error: Exception, request_id: str) -> Answer:
+    """A failure as the API words it; a fault of ours is InternalFailure, and logged."""
+    if isinstance(error, ApiError):
         return error.answer()
-    except Exception:  # the API's answer to a fault of ours is InternalFailure
-        log.exception("request %s failed", request_id)
-        return internal_failure().answer()
+    log.error("request %s failed", request_id, exc_info=error)
+    return internal_failure().answer()
 
 
 def _reply(exchange: Exchange, answer: Answer, request_id: str) -> None:
     headers = answer.headers
-    if _CONTROL.search("".join(headers.values())):
+    values = "".join(headers.values())
+    if not values.isprintable() and _CONTROL.search(values):
         raise RuntimeError("A header of the answer has characters that cannot be sent.")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     head = f"{lines}x-amzn-requestid: {request_id}\r\n".encode("latin-1")

@@ -150,18 +150,20 @@ class Exchange:
         """The whole answer to a request that is whole; ``headers`` end in a line break each."""
         if self.finished or self.gone:
             return
+        wire = self._wire
         self._started = True
         self._close_if_unread()
         ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        for name, value in self._wire.more_headers():
+        for name, value in wire.more_headers():
             headers += name + b": " + value + b"\r\n"
         head = b"%bcontent-length: %d\r\n%b%b" % (STATUS_LINES[status], len(body), headers, ending)
         parts = _parts(head, b"" if self.method == "HEAD" else body)
         self.finished = True
-        self.wake()
-        if self._wire.first(self):
-            self._wire.leave(parts)
-            self._wire.finished()
+        if self._waiter is not None:
+            self.wake()
+        if wire.first(self):
+            wire.leave(parts)
+            wire.finished()
         else:
             self.held = parts
 

@@ -65,8 +65,10 @@ class Front:
         assert scope["type"] == "http", "the server is run with lifespan and websockets off"
         request_id = new_request_id()
         began_s = self._timers.now()
-        answering = self._route(scope, (receive, send), request_id, began_s)
-        answer = await worded(answering, request_id)
+        try:
+            answer = await self._route(scope, (receive, send), request_id, began_s)
+        except Exception as error:  # noqa: BLE001 - it is logged, and answered as InternalFailure
+            answer = worded(error, request_id)
         if answer is not None:
             await _send(send, answer, request_id)
 

@@ -99,9 +99,6 @@ class _Function:
     call: Callable[..., Any]
     takes_context: bool
 
-    def __call__(self, context: Context, *arguments: Any) -> Any:
-        return self.call(*arguments, context) if self.takes_context else self.call(*arguments)
-
 
 @dataclass(frozen=True)
 class Handlers:
@@ -113,16 +110,14 @@ class Handlers:
 
     def load_model(self, model_dir: Path) -> Any:
         """The loaded model; whatever the user's function raises comes through."""
-        context = Context(self.system_properties)
         if "pre_model_fn" in self.functions:
-            self.functions["pre_model_fn"](context, str(model_dir))
-        return self.functions["model_fn"](context, str(model_dir))
+            self._call("pre_model_fn", None, str(model_dir))
+        return self._call("model_fn", None, str(model_dir))
 
     def warm_up(self, model_dir: Path, model: Any) -> None:
         """Call the model's own warm-up, if it has one."""
         if "model_warmup_fn" in self.functions:
-            context = Context(self.system_properties)
-            self.functions["model_warmup_fn"](context, str(model_dir), model)
+            self._call("model_warmup_fn", None, str(model_dir), model)
 
     @property
     def streams(self) -> bool:
@@ -157,11 +152,11 @@ class Handlers:
             if "input_fn" not in self.functions:
                 return bodies.decode(request.body, request.content_type)
             body = _text_or_bytes(request)
-            return self.functions["input_fn"](self._context(request), body, request.content_type)
+            return self._call("input_fn", request, body, request.content_type)
 
     def predict(self, model: Any, data: Any, request: Request | None = None) -> Any:
         """What predict_fn makes of ``data``."""
-        return self.functions["predict_fn"](self._context(request), data, model)
+        return self._call("predict_fn", request, data, model)
 
     def encode(self, prediction: Any, request: Request, watch: "Watch") -> Answer:
         """The answer that output_fn makes of a prediction; of its first item if it is a stream."""
@@ -179,7 +174,7 @@ class Handlers:
         accept = self._accept(request)
         with watch.span("encode"):
             if "output_fn" in self.functions:
-                result = self.functions["output_fn"](self._context(request), prediction, accept)
+                result = self._call("output_fn", request, prediction, accept)
             else:
                 result = bodies.encode(prediction, accept)
             body, content_type = result if isinstance(result, tuple) else (result, accept)
@@ -190,7 +185,7 @@ class Handlers:
         accept = self._accept(request)
         with watch.span("predict"):
             arguments = (model, _text_or_bytes(request), request.content_type, accept)
-            result = self.functions["transform_fn"](self._context(request), *arguments)
+            result = self._call("transform_fn", request, *arguments)
             body, content_type = result if isinstance(result, tuple) else (result, accept)
             rest = None
             if isinstance(body, Iterator):
@@ -204,7 +199,7 @@ class Handlers:
         accept = self._accept(request)
         with watch.span("predict"):  # what it returned may be at work until it is read
             given = (model, request.stream, request.content_type, accept)
-            result = self.functions["transform_stream_fn"](self._context(request), *given)
+            result = self._call("transform_stream_fn", request, *given)
             content, content_type = result if isinstance(result, tuple) else (result, accept)
             stream = spooled(content)
         return replace(watch.answer(200, b"", content_type), stream=stream)
@@ -213,8 +208,12 @@ class Handlers:
         accept = request.accept
         return self.default_accept if not accept or accept == "*/*" else accept
 
-    def _context(self, request: Request | None) -> Context:
-        return Context(self.system_properties, request.headers if request else {})
+    def _call(self, name: str, request: Request | None, *arguments: Any) -> Any:
+        function = self.functions[name]
+        if not function.takes_context:
+            return function.call(*arguments)
+        headers = request.headers if request else {}
+        return function.call(*arguments, Context(self.system_properties, headers))
 
 
 def failed(error: BaseException, watch: "Watch") -> Answer:

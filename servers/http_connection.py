@@ -81,11 +81,12 @@ class HttpConnection(asyncio.Protocol):
         self._leaving: list[bytes] = []
         """What leaves at the end of this turn of the loop."""
         self._paused: asyncio.Future[None] | None = None
+        self._reading = True
         self._closing = False
 
     def more_headers(self) -> Headers:
         """Those that the server puts into every answer."""
-        return cast(Headers, self._state.default_headers)
+        return self._state.default_headers
 
     async def drained(self) -> None:
         """Return when the caller has taken enough of what was written."""
@@ -94,16 +95,17 @@ class HttpConnection(asyncio.Protocol):
 
     def read_on(self, on: bool) -> None:
         """Take more from the socket, or no more for now."""
-        transport = self.transport
-        if transport.is_closing():
+        if on is self._reading or self.transport.is_closing():
             return
         waiting = self._exchanges
         # Beside one that is answered for itself no other is read.
-        room = len(waiting) < 2 or (len(waiting) < PIPELINED and waiting[-1].begun)
-        if on and room and not transport.is_reading():
-            transport.resume_reading()
-        elif not on and transport.is_reading():
-            transport.pause_reading()
+        if not on:
+            self.transport.pause_reading()
+        elif len(waiting) < 2 or (len(waiting) < PIPELINED and waiting[-1].begun):
+            self.transport.resume_reading()
+        else:
+            return
+        self._reading = on
 
     def first(self, exchange: Exchange) -> bool:
         """Whether all earlier requests have been answered."""
@@ -323,7 +325,7 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._exchanges:  # they are answered first, and nothing after them
             self._exchanges[-1].keep_alive = False
-            self.transport.pause_reading()
+            self.read_on(False)
             return
         head = b"content-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
         self.transport.write(STATUS_LINES[status] + head % len(text) + text)

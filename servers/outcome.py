@@ -25,11 +25,11 @@ def _server_timing(served: Served, total_s: float) -> str:
     cold = served.cold
     started_s = cold.modelled_s + cold.wait_s + cold.startup.setup_s if cold else 0.0
     overhead_s = max(0.0, total_s - served.model_s - started_s)
-    parts = [f"model;dur={served.model_s * 1e3:.3f}", f"overhead;dur={overhead_s * 1e3:.3f}"]
-    if cold:
-        parts += _cold_parts(cold)
-    parts.append(f'instance;desc="{served.instance}"')
-    return ", ".join(parts)
+    more = "".join([f"{part}, " for part in _cold_parts(cold)]) if cold else ""
+    return (
+        f"model;dur={served.model_s * 1e3:.3f}, overhead;dur={overhead_s * 1e3:.3f}, "
+        f'{more}instance;desc="{served.instance}"'
+    )
 
 
 def _cold_parts(cold: ColdStart) -> list[str]:

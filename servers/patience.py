@@ -28,6 +28,7 @@ class Patience:
         """The first to come is the first whose time is over."""
         self._room = ROOM
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         """How many are kept: those that wait, and some that do no more."""
@@ -42,7 +43,9 @@ class Patience:
         each = self._waiting
         while each and each[0][1].settled:
             each.popleft()
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         each.append((loop.time() + self._limit_s, waiting))
         if self._timer is None:
             self._timer = loop.call_later(self._limit_s, self._look, loop)

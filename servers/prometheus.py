@@ -76,7 +76,7 @@ def _histogram(name: str, keepers: Sequence[Pages]) -> Metric:
     family = HistogramMetricFamily(family_name, text, labels=_label_names(first))
     bounds = [*(f"{bound * scale:g}" for bound in BUCKETS_S), "+Inf"]
     for pages in keepers:
-        histogram = pages.histograms[name]
+        histogram = pages.histogram(name)
         buckets, count = [], 0
         for bound, more in zip(bounds, histogram.counts, strict=True):
             count += more

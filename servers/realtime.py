@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -67,11 +67,11 @@ class RealtimeEndpoint:
         """Start the instances; InstanceFailed when one does not become healthy."""
         await asyncio.gather(*(branch.open() for branch in self._lineup.all()))
 
-    async def invoke(self, invocation: Invocation) -> Served:
+    def invoke(self, invocation: Invocation) -> Coroutine[Any, Any, Served]:
         """An instance's answer; the API's errors for everything else."""
         branch, home = self._choose(invocation)
         self._copy(branch, invocation)
-        return await self._invoke(branch, home, invocation)
+        return self._invoke(branch, home, invocation)
 
     @contextlib.asynccontextmanager
     async def stream(self, invocation: Invocation) -> AsyncIterator[Streamed]:

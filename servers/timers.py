@@ -46,7 +46,10 @@ class Timers:
     def __init__(self, clock: Clock, log: EventLog) -> None:
         self.clock = clock
         self.log = log
+        self.now = clock.now
+        """Seconds on the clock."""
         self._member = clock.join(log)
+        self._working = Working(self._member)
         self._loop = asyncio.get_running_loop()
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
@@ -54,10 +57,6 @@ class Timers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._awaiting_load: list[Callable[[float], None]] = []
         self._loop.add_reader(self._member.fileno(), self._woken)
-
-    def now(self) -> float:
-        """Seconds on the clock."""
-        return self.clock.now()
 
     def note(self, kind: str, **fields: object) -> None:
         """Write an event of this moment to the run's log."""
@@ -148,7 +147,7 @@ class Timers:
 
     def working(self) -> "Working":
         """Real work: the clock is not turned inside."""
-        return Working(self._member)
+        return self._working
 
     def start(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
         """Run ``work`` beside the caller; it is on the account from this moment to its end."""

@@ -79,8 +79,8 @@ def test_errors_count_by_their_class(tmp_path: Path) -> None:
     assert kept.whole("Invocation5XXErrors").total == 1
     assert kept.whole("InvocationModelErrors").total == 3
     assert kept.whole("MidStreamErrors").total == 1
-    assert sum(kept.histograms["ModelLatency"].counts) == 5
-    assert kept.histograms["ModelLatency"].counts[BUCKETS_S.index(0.1)] == 5
+    assert sum(kept.histogram("ModelLatency").counts) == 5
+    assert kept.histogram("ModelLatency").counts[BUCKETS_S.index(0.1)] == 5
 
 
 def test_a_run_of_before_has_no_metrics(tmp_path: Path) -> None:

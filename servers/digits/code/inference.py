@@ -12,6 +12,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 loads: Callable[..., Any] = json.loads
+dumps: Callable[..., str | bytes] = partial(json.dumps, separators=(",", ":"))
 try:
     import orjson
 
-    loads = orjson.loads
+    loads, dumps = orjson.loads, orjson.dumps
 except ImportError:  # SageMaker's containers may not have it
     pass
 
@@ -74,6 +76,8 @@ def device() -> torch.device:
 def model_fn(model_dir: str) -> Digits:
     model = Digits()
     model.load_state_dict(load_file(os.path.join(model_dir, "model.safetensors")))
+    # In this order of memory MaxPool2d takes several channels at once: a batch is done sooner.
+    model.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device()).eval()
 
 
@@ -124,7 +128,7 @@ def output_fn(
         if kind in ("application/json", "application/*", "*/*"):
             pairs = zip(labels.tolist(), probabilities.tolist(), strict=True)
             answers = [{"label": label, "probability": round(p, 4)} for label, p in pairs]
-            return json.dumps({"predictions": answers}), "application/json"
+            return dumps({"predictions": answers}), "application/json"
         if kind in JSON_LINES:
             pairs = zip(labels.tolist(), probabilities.tolist(), strict=True)
             lines = [f'{{"label":{label},"probability":{round(p, 4)}}}\n' for label, p in pairs]
