@@ -131,6 +131,11 @@ class Exchange:
         self._taken = self.whole
         return whole
 
+    def comes_whole(self, body: bytes) -> None:
+        """The body, which is small, was there with the head."""
+        self._chunks.append(body)
+        self.whole = True
+
     def received(self, data: bytes) -> None:
         """A piece of the body has come."""
         self._chunks.append(data)

@@ -225,9 +225,9 @@ class HttpConnection(asyncio.Protocol):
             at = body_at + head.length
             exchange = Exchange(self, "POST", head)
             exchange.handler = handler
-            exchange.keep_alive = not self._closing
-            exchange.received(data[body_at:at])
-            exchange.whole = True
+            if self._closing:
+                exchange.keep_alive = False
+            exchange.comes_whole(data[body_at:at])
             self._exchanges.append(exchange)
             self._arrived(exchange)
         return data[at:] if at else data

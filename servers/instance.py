@@ -124,6 +124,7 @@ class ProcessInstance:
     def __init__(self, name: str, spec: InstanceSpec) -> None:
         self.name = name
         self._spec = spec
+        self._timeout_s = spec.profile["invocation_timeout_s"]
         self.address = ""
         """Where it is reached, when it has been started."""
         self._channel: Channel | None = None
@@ -180,9 +181,7 @@ class ProcessInstance:
         """Send one request; an answer above ``limit`` bytes is cut off at one byte more."""
         call = Call("POST", "/invocations", _forwarded(headers), body)
         try:
-            return await self._reached().ask(
-                call, limit, self._spec.profile["invocation_timeout_s"]
-            )
+            return await self._reached().ask(call, limit, self._timeout_s)
         except TimeoutError:
             raise InvocationTimeout from None
         except Broken as broken:

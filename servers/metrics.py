@@ -27,7 +27,7 @@ UNITS = {
 }
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """How a request ended; filled in on the way."""
 

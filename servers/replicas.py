@@ -52,6 +52,7 @@ class Replicas:
         self._means = means
         self._timers = means.common.timers
         self._profile = means.common.profile
+        self._most = self._profile["max_outstanding"]
         self._slots: list[Slot] = []
         self._ending: set[Slot] = set()
         self._launches: list[Timer] = []
@@ -65,7 +66,10 @@ class Replicas:
     @property
     def in_service(self) -> int:
         """Instances that take requests."""
-        return sum([slot.in_service and slot.replica.alive for slot in self._slots])
+        count = 0
+        for slot in self._slots:
+            count += slot.in_service and slot.replica.alive
+        return count
 
     @property
     def running(self) -> int:
@@ -108,7 +112,7 @@ class Replicas:
         if not healthy:
             raise unavailable(f"Variant {self.variant} has no healthy instance. Try again.")
         wanted = [slot for slot in healthy if slot.replica.name == home] if home else healthy
-        most = self._profile["max_outstanding"]
+        most = self._most
         free = [slot for slot in wanted or healthy if slot.outstanding < most]
         if not free:
             raise throttled()
