@@ -13,7 +13,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from servers.client_connection import SMALL_BYTES, Broken, ClientConnection, Received, Streamed
+from servers.client_connection import (
+    SMALL_BYTES,
+    Awaited,
+    Broken,
+    ClientConnection,
+    Received,
+    Streamed,
+)
 from servers.patience import Patience
 from servers.wire import Answer
 
@@ -60,24 +67,40 @@ class Channel:
 
         TimeoutError after ``timeout_s``, Broken when the connection ends first.
         """
-        small = call.method == "POST" and len(call.body) <= SMALL_BYTES
-        if self.pipelined and small and self.shared_waiting < PIPELINED:
-            return self._ask_shared(call, Received(limit), timeout_s)
-        return self._ask_alone(call, Received(limit), timeout_s)
+        if self._may_share(call):
+            return self._ask_shared(call, Awaited(limit), timeout_s)
+        return self._ask_alone(call, Awaited(limit), timeout_s)
 
-    async def _ask_alone(self, call: Call, received: Received, timeout_s: float) -> Answer:
+    def begin(self, call: Call, received: Received, timeout_s: float) -> ClientConnection | None:
+        """Ask on the shared connection if it takes one more now; else None, and nothing is done.
+
+        ``received`` is told what `ask` would give or raise. Retire the connection after an error.
+        """
+        connection = self._shared
+        if connection is None or not self._may_share(call) or not self._takes_more(connection):
+            return None
+        self._within(timeout_s).begin(received)
+        connection.follow(self._request(call), received)
+        return connection
+
+    def _may_share(self, call: Call) -> bool:
+        small = call.method == "POST" and len(call.body) <= SMALL_BYTES
+        return self.pipelined and small and self.shared_waiting < PIPELINED
+
+    async def _ask_alone(self, call: Call, received: Awaited, timeout_s: float) -> Answer:
         connection = await self._connection()
         self._within(timeout_s).begin(received)
         connection.begin(self._request(call), received)
         try:
             await received.done
         except BaseException:
+            received.settled = True
             connection.abort()
             raise
         self.release(connection)
         return Answer(received.status, received.body(), received.headers)
 
-    async def _ask_shared(self, call: Call, received: Received, timeout_s: float) -> Answer:
+    async def _ask_shared(self, call: Call, received: Awaited, timeout_s: float) -> Answer:
         connection = self._shared
         if connection is None or not self._takes_more(connection):
             connection = await self._next_shared()
@@ -87,11 +110,9 @@ class Channel:
             await received.done
         except BaseException:
             # What is behind it may still be answered; what comes goes elsewhere.
+            received.settled = True
             connection.retire()
             raise
-        connection.idle_since_s = time.monotonic()
-        if connection is not self._shared and not connection.waiting:
-            self.release(connection)
         return Answer(received.status, received.body(), received.headers)
 
     @property

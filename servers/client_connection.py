@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections import deque
 from functools import lru_cache
 from typing import cast
@@ -32,20 +33,26 @@ class Broken(Exception):
 class Received:
     """What comes back to one request, gathered until it is complete."""
 
+    __slots__ = ("_large", "_limit", "chunks", "headers", "settled", "size", "status")
+
     def __init__(self, limit: int | None) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.chunks: list[bytes] = []
         self.size = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.settled = False
+        """It is complete, or has failed: nobody waits for it any more."""
         self._limit = limit
         self._large: io.BytesIO | None = None
         """Takes the place of the chunks: they would be held twice when they are joined."""
 
-    @property
-    def settled(self) -> bool:
-        """Nobody waits for it any more."""
-        return self.done.done()
+    def succeeded(self) -> None:
+        """All of it is there, or more than is wanted."""
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """It will not come."""
+        raise NotImplementedError
 
     def late(self) -> None:
         self.fail(TimeoutError())
@@ -67,7 +74,7 @@ class Received:
         return self._limit is not None and self.size > self._limit
 
     def received(self, data: bytes) -> None:
-        if self.done.done():  # given up, or enough
+        if self.settled:  # given up, or enough
             return
         self.size += len(data)
         if self._large is None and self.size > SMALL_BYTES and self._limit is not None:
@@ -82,10 +89,30 @@ class Received:
             self.complete()
 
     def complete(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+        if not self.settled:
+            self.settled = True
+            self.succeeded()
 
     def fail(self, error: Exception) -> None:
+        if not self.settled:
+            self.settled = True
+            self.failed(error)
+
+
+class Awaited(Received):
+    """What a task waits for."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def succeeded(self) -> None:
+        if not self.done.done():  # its task may have been cancelled
+            self.done.set_result(None)
+
+    def failed(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -278,6 +305,7 @@ class ClientConnection(asyncio.Protocol):
         received = self._waiting.popleft()
         self._begun, self._header_bytes = False, 0
         self.usable = self._parser.should_keep_alive()
+        self.idle_since_s = time.monotonic()
         received.complete()
         if self._waiting and not self.usable:
             # Who says that it closes does nothing of what is behind (RFC 9112, 9.6).

@@ -6,12 +6,15 @@ What it answers, and what it refuses, is as in `servers.front`, which answers al
 import functools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
-from servers.endpoint import Endpoint, Invocation
+from servers.endpoint import Endpoint, Invocation, Served
 from servers.exchange import Exchange, Head
 from servers.outcome import successful
+from servers.realtime import RealtimeEndpoint
 from servers.timers import Timers
 from servers.wire import (
     HEADER_LIMITS,
@@ -83,23 +86,64 @@ class Direct:
         return None if endpoint is None else partial(self._begin, endpoint)
 
     def _begin(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        exchange.begin(self._answer(endpoint, exchange))
-
-    async def _answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
         request_id, began_s = new_request_id(), self._timers.now()
+        body = exchange.body()
+        headers, good = exchange.head.once(_defined)
+        invocation = Invocation(body, headers, request_id, began_s)
+        asked = _Asked(exchange, invocation, self._timers)
         try:
-            body = exchange.body()
-            headers, good = exchange.head.once(_defined)
             if not good:
                 check_headers(headers, endpoint.name)
             if len(body) > endpoint.payload_max_bytes:
                 raise endpoint.oversize(request_id)
-            with self._room.holding(len(body)):
-                served = await endpoint.invoke(Invocation(body, headers, request_id, began_s))
-            answer = successful(served, self._timers.now() - began_s)
+            asked.holds(self._room)
+            if isinstance(endpoint, RealtimeEndpoint):
+                endpoint.begin(invocation, asked)
+            else:
+                asked.later(endpoint.invoke(invocation))
         except Exception as error:  # noqa: BLE001 - it is logged, and answered as InternalFailure
-            answer = worded(error, request_id)
-        exchange.answer(_reply, answer, request_id)
+            asked.failed(error)
+
+
+class _Asked:
+    """A request that waits for what comes of it: the `Waiting` of a `DirectTurn`."""
+
+    __slots__ = ("_exchange", "_held", "_invocation", "_timers")
+
+    def __init__(self, exchange: Exchange, invocation: Invocation, timers: Timers) -> None:
+        self._exchange = exchange
+        self._invocation = invocation
+        self._timers = timers
+        self._held: AbstractContextManager[None] | None = None
+
+    def holds(self, room: Room) -> None:
+        """Until it is answered; ServiceUnavailable when there is no room."""
+        held = room.holding(len(self._invocation.body))
+        held.__enter__()
+        self._held = held
+
+    def served(self, served: Served) -> None:
+        self._reply(successful(served, self._timers.now() - self._invocation.began_s))
+
+    def failed(self, error: Exception) -> None:
+        self._reply(worded(error, self._invocation.request_id))
+
+    def later(self, answering: Coroutine[Any, Any, Served]) -> None:
+        self._exchange.begin(self._when_done(answering))
+
+    async def _when_done(self, answering: Coroutine[Any, Any, Served]) -> None:
+        try:
+            served = await answering
+        except Exception as error:  # noqa: BLE001 - it is logged, and answered as InternalFailure
+            self.failed(error)
+        else:
+            self.served(served)
+
+    def _reply(self, answer: Answer) -> None:
+        if self._held is not None:
+            self._held.__exit__(None, None, None)
+            self._held = None
+        self._exchange.answer(_reply, answer, self._invocation.request_id)
 
 
 def _defined(head: Head) -> tuple[dict[str, str], bool]:

@@ -17,7 +17,7 @@ from typing import Protocol
 import psutil
 
 from servers.channel import Call, Channel, Stream
-from servers.client_connection import Broken
+from servers.client_connection import Broken, ClientConnection, Received
 from servers.exchange import PIPELINED
 from servers.limits import Caps, Group, Limiter, resident_bytes
 from servers.profile import Profile
@@ -114,6 +114,10 @@ class Instance(Protocol):
 class Replica(Instance, Protocol):
     """What a persistent endpoint asks of an instance beside."""
 
+    def begin(
+        self, body: bytes, headers: dict[str, str], received: Received
+    ) -> ClientConnection | None: ...
+    async def failure(self, error: Exception) -> Exception: ...
     async def ping(self) -> bool: ...
     async def stream(self, body: bytes, headers: dict[str, str]) -> Stream: ...
 
@@ -182,20 +186,32 @@ class ProcessInstance:
         call = Call("POST", "/invocations", _forwarded(headers), body)
         try:
             return await self._reached().ask(call, limit, self._timeout_s)
-        except TimeoutError:
-            raise InvocationTimeout from None
-        except Broken as broken:
-            raise await self._lost(broken) from broken
+        except (TimeoutError, Broken) as error:
+            raise await self.failure(error) from None
+
+    def begin(
+        self, body: bytes, headers: dict[str, str], received: Received
+    ) -> ClientConnection | None:
+        """Send one request now, on this connection; None, and nothing is done, where it must wait.
+
+        ``received`` is told what came back; `failure` says what its error is.
+        """
+        call = Call("POST", "/invocations", _forwarded(headers), body)
+        return self._reached().begin(call, received, self._timeout_s)
+
+    async def failure(self, error: Exception) -> Exception:
+        """What `invoke` raises for an error of the connection."""
+        if isinstance(error, Broken):
+            return InstanceLost(await self._why_lost(error), error.sent, error.status)
+        return InvocationTimeout() if isinstance(error, TimeoutError) else error
 
     async def stream(self, body: bytes, headers: dict[str, str]) -> Stream:
         """Send one request; the answer's head, its body to be read as it comes."""
         call = Call("POST", "/invocations", _forwarded(headers), body)
         try:
             return await self._reached().open(call, self._spec.profile["stream_timeout_s"])
-        except TimeoutError:
-            raise InvocationTimeout from None
-        except Broken as broken:
-            raise await self._lost(broken) from broken
+        except (TimeoutError, Broken) as error:
+            raise await self.failure(error) from None
 
     async def ping(self) -> bool:
         """Whether ``/ping`` answers 200 in its time."""
@@ -270,9 +286,6 @@ class ProcessInstance:
     def _reached(self) -> Channel:
         assert self._channel is not None, "it has been started"
         return self._channel
-
-    async def _lost(self, broken: Broken) -> InstanceLost:
-        return InstanceLost(await self._why_lost(broken), broken.sent, broken.status)
 
     async def _why_lost(self, error: Exception) -> str:
         """Why the connection broke: the process's end, if it has ended."""

@@ -4,22 +4,24 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from bench.scaling import TargetTracking
 from bench.target import ProvisionedScaling
-from servers.branch import Branch, Lineup
+from servers.branch import Branch, Lineup, Turn
 from servers.channel import Stream
 from servers.client_connection import Broken
+from servers.direct_turn import DirectTurn, Waiting
 from servers.endpoint import Invocation, Served, Streamed, StreamEnded, good_answer
 from servers.endpoint_operations import Change, Update
 from servers.guardrails import course_of
 from servers.instance import Replica
 from servers.layout import MAX_INSTANCES, Blueprint
 from servers.metrics import Book, Outcome
+from servers.replicas import Slot
 from servers.rollout import Rollout, planned
 from servers.routing import choose_weighted, shadow_share
 from servers.scalable import INSTANCES
@@ -67,11 +69,45 @@ class RealtimeEndpoint:
         """Start the instances; InstanceFailed when one does not become healthy."""
         await asyncio.gather(*(branch.open() for branch in self._lineup.all()))
 
-    def invoke(self, invocation: Invocation) -> Coroutine[Any, Any, Served]:
+    async def invoke(self, invocation: Invocation) -> Served:
         """An instance's answer; the API's errors for everything else."""
         branch, home = self._choose(invocation)
         self._copy(branch, invocation)
-        return self._invoke(branch, home, invocation)
+        return await self._invoke(branch, home, invocation)
+
+    def begin(self, invocation: Invocation, waiting: Waiting) -> None:
+        """The same, told to who waits; at once where an instance can be asked at once."""
+        branch, home = self._choose(invocation)
+        self._copy(branch, invocation)
+        try:
+            slot = branch.replicas.take((), home)
+        except ApiError:  # which is counted where it is raised again
+            waiting.later(self._invoke(branch, home, invocation))
+            return
+        if not DirectTurn(self, branch, invocation, waiting).begin(slot):
+            waiting.later(self._invoke(branch, home, invocation, slot))
+
+    def conclude(self, branch: Branch, turn: Turn[Answer], outcome: Outcome) -> Served:
+        """What comes of an instance's answer; ModelError for one that is no good."""
+        name = turn.slot.replica.name
+        branch.replicas.give_back(turn.slot)
+        answer = good_answer(self.name, turn.value, self.payload_max_bytes)
+        outcome.model_s = turn.model_s
+        self._sessions.follow(answer.headers, (branch.name, name))
+        return Served(answer, name, turn.model_s, variant=branch.name)
+
+    async def recover(self, turn: DirectTurn, error: Exception) -> Served:
+        """What comes of it when an instance was asked and has not answered."""
+        asked, invocation = [error], turn.invocation
+
+        async def ask(replica: Replica) -> Answer:
+            if asked:
+                raise await replica.failure(asked.pop())
+            return await replica.invoke(invocation.body, invocation.headers, self.payload_max_bytes)
+
+        with turn.metered as outcome:
+            again = await turn.branch.ask(self.name, None, ask, turn.slot)
+            return self.conclude(turn.branch, again, outcome)
 
     @contextlib.asynccontextmanager
     async def stream(self, invocation: Invocation) -> AsyncIterator[Streamed]:
@@ -289,18 +325,15 @@ class RealtimeEndpoint:
         with contextlib.suppress(ApiError):  # its metrics keep how it ended
             await self._invoke(shadow, None, invocation)
 
-    async def _invoke(self, branch: Branch, home: str | None, invocation: Invocation) -> Served:
+    async def _invoke(
+        self, branch: Branch, home: str | None, invocation: Invocation, taken: Slot | None = None
+    ) -> Served:
         def ask(replica: Replica) -> Awaitable[Answer]:
             return replica.invoke(invocation.body, invocation.headers, self.payload_max_bytes)
 
         with branch.metered(invocation.began_s) as outcome:
-            turn = await branch.ask(self.name, home, ask)
-            name = turn.slot.replica.name
-            branch.replicas.give_back(turn.slot)
-            answer = good_answer(self.name, turn.value, self.payload_max_bytes)
-            outcome.model_s = turn.model_s
-        self._sessions.follow(answer.headers, (branch.name, name))
-        return Served(answer, name, turn.model_s, variant=branch.name)
+            turn = await branch.ask(self.name, home, ask, taken)
+            return self.conclude(branch, turn, outcome)
 
     async def _refused(self, stream: Stream) -> None:
         """ModelError for an answer that is an error."""

@@ -61,6 +61,12 @@ class Pretended:
     async def stream(self, body: bytes, headers: dict[str, str]) -> Any:
         raise NotImplementedError
 
+    def begin(self, *_: object) -> None:
+        """It must be waited for."""
+
+    async def failure(self, error: Exception) -> Exception:
+        raise NotImplementedError
+
     async def ping(self) -> bool:
         return self.healthy and self.alive
 
