@@ -12,8 +12,9 @@ import msgspec
 from bench.clock import Clock
 from bench.events import EventLog
 from bench.target import Realtime
+from servers.client_connection import Broken, Received
 from servers.endpoint import Invocation, Means, Served
-from servers.instance import InstanceFailed, InstanceLost, Startup
+from servers.instance import InstanceFailed, InstanceLost, InvocationTimeout, Startup
 from servers.layout import Blueprint, known_as
 from servers.profile import profile_for
 from servers.realtime import RealtimeEndpoint
@@ -35,6 +36,8 @@ class Pretended:
     refuses: bool = False
     held: int = 0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[Received] = field(default_factory=list)
+    retired: int = 0
 
     async def start(self) -> Startup:
         if self.house.broken_starts > 0:
@@ -61,11 +64,21 @@ class Pretended:
     async def stream(self, body: bytes, headers: dict[str, str]) -> Any:
         raise NotImplementedError
 
-    def begin(self, *_: object) -> None:
-        """It must be waited for."""
+    def begin(self, _: bytes, __: dict[str, str], received: Received) -> Any:
+        """It must be waited for, unless the house is prompt: then a test says what comes back."""
+        if not self.house.prompt or self.refuses:
+            return None
+        self.asked.append(received)
+        return self
+
+    def retire(self) -> None:
+        """As the connection that `begin` returns."""
+        self.retired += 1
 
     async def failure(self, error: Exception) -> Exception:
-        raise NotImplementedError
+        sent = error.sent if isinstance(error, Broken) else True
+        timeout = isinstance(error, TimeoutError)
+        return InvocationTimeout() if timeout else InstanceLost(str(error), sent)
 
     async def ping(self) -> bool:
         return self.healthy and self.alive
@@ -97,6 +110,7 @@ class House:
         self.broken_starts = 0
         self.most_held = 0
         self.answer_headers: dict[str, str] = {}
+        self.prompt = False
         means = Means(
             profile_for(target),
             lambda name: self.new(name, None),
