@@ -345,6 +345,29 @@ def test_who_takes_nothing_is_not_read_from(toy: Toy) -> None:
     asyncio.run(run())
 
 
+def test_who_says_nothing_is_cut_off(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a greeting is not kept; one that has greeted is."""
+    monkeypatch.setattr("servers.http2.GREETING_S", 0.2)
+    silent, polite = Peer(toy.port, b""), Peer(toy.port)
+    with silent.socket, polite.socket:
+        assert {kind for kind, *_ in silent.frames()} <= {Kind.SETTINGS, Kind.WINDOW_UPDATE}
+        polite.say(call("/toy/Echo", b"still here"))
+        assert polite.answer() == framed(b"still here")
+
+
+def test_what_all_calls_hold_is_bounded(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that would hold too much fails, and gives back what it held."""
+    monkeypatch.setattr("servers.grpc_wire.MAX_HELD_BYTES", 1000)
+    begun = frame(Kind.HEADERS, END_HEADERS, 1, head("/toy/Echo"))
+    other = frame(Kind.HEADERS, END_HEADERS, 3, head("/toy/Echo"))
+    half = frame(Kind.DATA, 0, 1, framed(bytes(2000))[:600])
+    peer.say(begun, half, other, frame(Kind.DATA, 0, 3, framed(bytes(2000))[:600]))
+    refused = next(each for each in peer.frames() if each[2] == 3 and each[1] & END_STREAM)
+    assert b"grpc-status\x018" in refused[3]
+    peer.say(reset(1, Code.CANCEL), call("/toy/Echo", bytes(900), stream_id=5))
+    assert peer.answer(5) == framed(bytes(900))
+
+
 @pytest.mark.slow
 def test_no_bytes_break_the_server(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is changed in what a client says, the connection goes on or ends in order."""
