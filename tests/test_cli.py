@@ -198,11 +198,13 @@ def test_a_run_ends_with_the_answer_and_the_page(tmp_path: Path, digits_archive:
 
 
 @pytest.mark.slow
-def test_an_impossible_objective_fails(tmp_path: Path, digits_archive: Path) -> None:
+def test_an_impossible_objective_fails(tmp_path: Path, make_model: Callable[[str], Path]) -> None:
     """Exit code 1 when no option meets the objective."""
-    del digits_archive
-    change = ["--set", "objective.latency_s=0.000001", "--set", "duration_s=5"]
-    done = weighbridge("run", "sustained", "--modes", "realtime", *change, folder=tmp_path)
+    model = make_model(ECHO)
+    (tmp_path / "body.json").write_text("1")
+    change = ["--set", "objective.latency_s=0.000001", "--set", "duration_s=2"]
+    options = ["--model", str(model), "--payload", str(tmp_path / "body.json"), *change]
+    done = weighbridge("run", "sustained", "--modes", "realtime", *options, folder=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
 
 
@@ -223,11 +225,12 @@ def test_a_load_that_could_not_be_sent_is_invalid(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_keeps_what_was_measured(
-    tmp_path: Path, digits_archive: Path, name: signal.Signals
+    tmp_path: Path, make_model: Callable[[str], Path], name: signal.Signals
 ) -> None:
     """Ctrl-C: exit code 130, records and report kept, every process gone, and it says so."""
-    del digits_archive
-    with start("run", "sustained", "--modes", "realtime", folder=tmp_path) as command:
+    (tmp_path / "body.json").write_text("1")
+    options = ["--model", str(make_model(ECHO)), "--payload", str(tmp_path / "body.json")]
+    with start("run", "sustained", "--modes", "realtime", *options, folder=tmp_path) as command:
         records = tmp_path / "runs" / "latest" / "realtime" / "requests.bin"
         eventually(lambda: records.exists() and records.stat().st_size > 0, "records", 60)
         family = psutil.Process(command.pid).children(recursive=True)

@@ -33,8 +33,8 @@ HOSTILE = (
     "\u202egnissim si eciffo eht\u202c \u0639\u0631\u0628\u064a",
     "{{ 7 * 7 }} {% raw %}",
     "]]> <!-- --> </svg></title></style>",
-    "x" * 10_000,
 )
+LONG = "x" * 10_000
 
 
 def violations(browser: Browser, path: Path, theme: str) -> list[str]:
@@ -141,7 +141,7 @@ def named(folder: Path, name: str) -> list[Run]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: name[:12])
+@pytest.mark.parametrize("name", [" ".join(HOSTILE), LONG], ids=["hostile", "long"])
 def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path, name: str) -> None:
     """No script, no request, no broken layout, wherever a name may stand, on a phone."""
     path = write_page(make_report(named(tmp_path, name)), tmp_path / "r.html")

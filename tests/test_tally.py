@@ -9,7 +9,8 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,33 @@ def server() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.stem))
-def test_each_scenario_runs_headless(file: Path, server: str, tmp_path: Path) -> None:
+def test_each_scenario_runs_headless(server: str, tmp_path: Path) -> None:
     """With nothing but Locust's own options, and its CSV, HTML and JSON come out."""
+    side_by_side(run_headless, server, tmp_path)
+
+
+def test_each_scenario_runs_under_the_web_page(server: str, tmp_path: Path) -> None:
+    """A test that is started there sends the schedule, shows it, and can be started again."""
+    side_by_side(run_under_the_web_page, server, tmp_path)
+
+
+def side_by_side(run: Callable[[Path, str, Path], None], server: str, folder: Path) -> None:
+    """Try each scenario, several at a time, for most of it is waiting."""
+
+    def one(file: Path) -> None:
+        own = folder / file.stem
+        own.mkdir()
+        try:
+            run(file, server, own)
+        except BaseException as error:
+            error.add_note(f"scenario {file.stem}")
+            raise
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(one, FILES))) == len(FILES) > 5
+
+
+def run_headless(file: Path, server: str, tmp_path: Path) -> None:
     found = subprocess.run(
         [
             *command(file, "--headless", "--host", server),
@@ -60,9 +85,7 @@ def test_each_scenario_runs_headless(file: Path, server: str, tmp_path: Path) ->
     assert entry["num_requests"] == 20
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.stem))
-def test_each_scenario_runs_under_the_web_page(file: Path, server: str, tmp_path: Path) -> None:
-    """A test that is started there sends the schedule, shows it, and can be started again."""
+def run_under_the_web_page(file: Path, server: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     page = f"http://127.0.0.1:{port}"
