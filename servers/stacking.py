@@ -56,7 +56,9 @@ def rows_of(value: Any) -> int:
     """How many rows an input that has a key brings."""
     if isinstance(value, dict):
         return rows_of(next(iter(value.values())))
-    return rows_of(value[0]) if isinstance(value, tuple) else len(value)
+    if isinstance(value, tuple):
+        return rows_of(value[0])
+    return len(value) if isinstance(value, list) else int(value.shape[0])  # len() of torch is slow
 
 
 def join(values: list[Any], way: Way) -> Any:
