@@ -68,8 +68,8 @@ class Channel:
         TimeoutError after ``timeout_s``, Broken when the connection ends first.
         """
         if self._may_share(call):
-            return self._ask_shared(call, Awaited(limit), timeout_s)
-        return self._ask_alone(call, Awaited(limit), timeout_s)
+            return self._ask_shared(call, limit, timeout_s)
+        return self._ask_alone(call, limit, timeout_s)
 
     def begin(self, call: Call, received: Received, timeout_s: float) -> ClientConnection | None:
         """Ask on the shared connection if it takes one more now; else None, and nothing is done.
@@ -87,8 +87,8 @@ class Channel:
         small = call.method == "POST" and len(call.body) <= SMALL_BYTES
         return self.pipelined and small and self.shared_waiting < PIPELINED
 
-    async def _ask_alone(self, call: Call, received: Awaited, timeout_s: float) -> Answer:
-        connection = await self._connection()
+    async def _ask_alone(self, call: Call, limit: int, timeout_s: float) -> Answer:
+        connection, received = await self._connection(), Awaited(limit)
         self._within(timeout_s).begin(received)
         connection.begin(self._request(call), received)
         try:
@@ -100,18 +100,20 @@ class Channel:
         self.release(connection)
         return Answer(received.status, received.body(), received.headers)
 
-    async def _ask_shared(self, call: Call, received: Awaited, timeout_s: float) -> Answer:
-        connection = self._shared
+    async def _ask_shared(self, call: Call, limit: int, timeout_s: float) -> Answer:
+        connection, received = self._shared, Awaited(limit)
         if connection is None or not self._takes_more(connection):
             connection = await self._next_shared()
         self._within(timeout_s).begin(received)
         connection.follow(self._request(call), received)
         try:
             await received.done
-        except BaseException:
+        except BaseException as error:
             # What is behind it may still be answered; what comes goes elsewhere.
             received.settled = True
             connection.retire()
+            if isinstance(error, Broken) and not error.sent:  # who closes may still listen
+                return await self._ask_alone(call, limit, timeout_s)
             raise
         return Answer(received.status, received.body(), received.headers)
 

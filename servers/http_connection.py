@@ -71,6 +71,8 @@ class HttpConnection(asyncio.Protocol):
         self._length: bytes | None = None
         self._expects = False
         self._head_bytes = 0
+        self._begun = 0
+        """Requests that began in what was read last."""
         self._in_head = True
         self._between = True
         """The parser is at the beginning of a request."""
@@ -195,7 +197,7 @@ class HttpConnection(asyncio.Protocol):
             data = self._after_known(data)
             if not data:
                 return
-        begins = self._between
+        begins, self._begun = self._between, 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -207,7 +209,8 @@ class HttpConnection(asyncio.Protocol):
             if self._plain is not None:
                 _remember(data, self._plain)
         elif self._in_head:
-            self._head_bytes += len(data)
+            # How much of the data is of a head that began behind another request is not known.
+            self._head_bytes += len(data) if self._begun <= begins else 0
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, b"The request's headers are over %d bytes." % MAX_HEAD_BYTES)
 
@@ -245,6 +248,7 @@ class HttpConnection(asyncio.Protocol):
         self._target, self._headers, self._head_bytes = b"", [], 0
         self._length, self._expects, self._in_head = None, False, True
         self._between, self._plain = False, None
+        self._begun += 1
 
     def on_url(self, url: bytes) -> None:
         self._target += url

@@ -98,11 +98,13 @@ class RealtimeEndpoint:
 
     async def recover(self, turn: DirectTurn, error: Exception) -> Served:
         """What comes of it when an instance was asked and has not answered."""
-        asked, invocation = [error], turn.invocation
+        invocation = turn.invocation
+        # Who closes a connection, and has not taken the request from it, may still listen.
+        errors = [] if isinstance(error, Broken) and not error.sent else [error]
 
         async def ask(replica: Replica) -> Answer:
-            if asked:
-                raise await replica.failure(asked.pop())
+            if errors:
+                raise await replica.failure(errors.pop())
             return await replica.invoke(invocation.body, invocation.headers, self.payload_max_bytes)
 
         with turn.metered as outcome:

@@ -98,8 +98,9 @@ def test_an_answer_that_takes_too_long_is_a_model_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [False, True])
-def test_what_could_not_be_sent_is_asked_of_another(tmp_path: Path, sent: bool) -> None:
-    """What was sent may have been done: it is never sent twice."""
+@pytest.mark.parametrize("instances", [1, 2])
+def test_what_was_not_taken_is_asked_again(tmp_path: Path, sent: bool, instances: int) -> None:
+    """On another connection, or of another instance; what was sent is never sent twice."""
 
     async def steps(house: House) -> None:
         house.prompt = True
@@ -112,10 +113,10 @@ def test_what_could_not_be_sent_is_asked_of_another(tmp_path: Path, sent: bool) 
             assert "closed the connection" in str(found)
         else:
             assert isinstance(found, Served)
-            assert found.instance != asked.name
+            assert found.instance == asked.name
         assert house.endpoint.status()["in_flight"] == 0
 
-    live(tmp_path, target(instance_count=2), steps)
+    live(tmp_path, target(instance_count=instances), steps)
 
 
 def test_an_instance_that_cannot_be_asked_at_once_is_waited_for(tmp_path: Path) -> None:

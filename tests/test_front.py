@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from bench.deployment import Deployment, Endpoint
 from bench.target import Realtime, Serverless
 from servers.samples import samples
+from tests.perf_load import load
 from tests.serving import ECHO, Serving, serving
 
 pytestmark = pytest.mark.slow
@@ -71,6 +72,15 @@ def test_boto3_gets_predictions(runtime: Any, digits_archive: Path) -> None:
     assert answer["ContentType"] == "application/json"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
     assert re.fullmatch(r"[0-9a-f-]{36}", answer["ResponseMetadata"]["RequestId"])
+
+
+@pytest.mark.parametrize("images", [1, 60, 230, 400])
+def test_bodies_of_any_size_at_once_are_all_answered(server: Serving, images: int) -> None:
+    """Behind one another on a connection to the instance, or too large for that."""
+    url = f"{server.address}/endpoints/digits/invocations"
+    found = load(url, json.dumps([[3.5] * 64] * images).encode(), 16, 1.0)
+    assert found["requests"] > 16
+    assert found["wrong"] == 0
 
 
 def test_a_model_that_raises_is_a_model_error(runtime: Any) -> None:

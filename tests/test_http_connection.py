@@ -245,6 +245,15 @@ def test_a_known_head_with_another_length_is_read_as_it_is() -> None:
     assert wire.sent.count(b"HTTP/1.1 200 OK") == 4
 
 
+def test_bodies_do_not_count_as_heads() -> None:
+    """However many bytes of earlier requests come with the beginning of a head."""
+    large = POST.replace(b"content-length: 4", b"content-length: 30004") + b"x" * 30_000
+    pieces = [large * 3 + large[:40], large[40:] + large[:9], large[9:60], large[60:] + POST]
+    wire = exchange(App(), *pieces, until=lambda w: w.sent.count(b"HTTP/1.1 ") == 6)
+    assert wire.sent.count(b"HTTP/1.1 200 OK") == 6
+    assert not wire.closed
+
+
 class Later(App):
     """Its calls are answered when the test says."""
 
