@@ -55,8 +55,8 @@ class Digits(nn.Module):
             nn.Conv2d(1, 16, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Flatten(),
             nn.Linear(32 * 4 * 4, 128),
             nn.ReLU(),
@@ -103,7 +103,8 @@ def input_fn(body: str | bytes, content_type: str | None) -> torch.Tensor:
         images = images.reshape(-1, PIXELS)
     if images.ndim != 2 or images.shape[1] != PIXELS or not len(images):
         raise BadInput(f"{_EXPECTED} The body has the shape {images.shape}.")
-    if not (images.min() >= 0 and images.max() <= DARKEST):  # neither holds for a NaN
+    least, most = images.item(images.argmin()), images.item(images.argmax())
+    if not (least >= 0 and most <= DARKEST):  # neither holds for a NaN, which is both
         raise BadInput(f"{_EXPECTED} The body holds other numbers.")
     return torch.from_numpy(images)
 
