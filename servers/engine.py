@@ -169,7 +169,9 @@ class Engine:
                 key = self.batching.key(self.signature.data(wanted.arrays))
             except UnicodeDecodeError:
                 return None
-            keys[kinds] = None if key is None else (Tensors, key)
+            # Arrays of texts differ in shape, although what is made of them does not.
+            rests = tuple(shape[1:] for _, _, shape in kinds)
+            keys[kinds] = None if key is None else (Tensors, key, rests)
         return keys[kinds]
 
     def _together(self, group: _Group) -> bool:

@@ -58,6 +58,8 @@ def rows_of(value: Any) -> int:
         return rows_of(next(iter(value.values())))
     if isinstance(value, tuple):
         return rows_of(value[0])
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return value.size  # texts become one list
     return len(value) if isinstance(value, list) else int(value.shape[0])  # len() of torch is slow
 
 

@@ -223,6 +223,27 @@ def test_a_call_of_tensors_that_fails_is_told_why(make_model: Callable[[str], Pa
     assert b"Correct the model's signature" in long.failure.body
 
 
+def test_texts_of_some_shape_are_joined_with_their_like(make_model: Callable[[str], Path]) -> None:
+    """Each call gets what belongs to its texts, however they are arranged."""
+    program = """
+    CALLS = []
+    def model_fn(model_dir): return CALLS
+    def predict_fn(data, model):
+        model.append(len(data))
+        return [len(text) for text in data]
+    """
+    handlers = load_handlers(make_model(program))
+    calls: list[int] = handlers.load_model(Path())
+    words = find_batching(lambda data: handlers.predict(calls, data), [["a"], ["bc"]], 4)
+    signature = Signature([Tensor("x", "BYTES", [-1, 2])], [Tensor("y", "INT64", [-1])])
+    engine = Engine(handlers, calls, words, signature=signature)
+    calls.clear()
+    pairs = [[[b"a", b"bc"]], [[b"", b"d"], [b"efg", b"h"]]]
+    answers = tensors(engine, [*pairs, [[b"i"]], [[b"jk"]]], "BYTES")
+    assert [each.outputs["y"].tolist() for each in answers] == [[1, 2], [0, 1, 3, 1], [1], [2]]
+    assert calls == [6, 2]
+
+
 def test_without_a_gpu_auto_is_the_processor() -> None:
     """``cpu`` is always the processor, and so is ``auto`` where torch finds no GPU."""
     assert not device_of({"WEIGHBRIDGE_DEVICE": "cpu"}).ahead
