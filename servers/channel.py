@@ -14,13 +14,13 @@ from typing import Any
 from msgspec import Struct
 
 from servers.client_connection import (
-    SMALL_BYTES,
     Awaited,
     Broken,
     ClientConnection,
     Received,
     Streamed,
 )
+from servers.exchange import SMALL_BYTES
 from servers.patience import Patience
 from servers.wire import Answer
 

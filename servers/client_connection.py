@@ -9,8 +9,8 @@ from typing import cast
 
 import httptools
 
-SMALL_BYTES = 64 * 1024
-"""Up to this size head and body leave in one write, and an answer is kept in its pieces."""
+from servers.exchange import SMALL_BYTES
+
 MAX_HEADER_BYTES = 64 * 1024
 MAX_UNREAD_BYTES = 2**20
 """A streamed answer is read no faster than its reader takes it, beyond this."""
