@@ -355,17 +355,6 @@ def test_who_says_nothing_is_cut_off(toy: Toy, monkeypatch: pytest.MonkeyPatch) 
         assert polite.answer() == framed(b"still here")
 
 
-def test_what_all_calls_hold_is_bounded(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call that would hold too much fails, and gives back what it held."""
-    monkeypatch.setattr("servers.grpc_wire.MAX_HELD_BYTES", 1000)
-    part = framed(bytes(2000))[:600]
-    for of in (1, 3):
-        peer.say(frame(Kind.HEADERS, END_HEADERS, of, ECHO), frame(Kind.DATA, 0, of, part))
-    assert any(b"grpc-status\x018" in each[3] for each in peer.frames() if each[2] == 3)
-    peer.say(reset(1, Code.CANCEL), call("/toy/Echo", bytes(900), stream_id=5))
-    assert peer.answer(5) == framed(bytes(900))
-
-
 @pytest.mark.slow
 def test_no_bytes_break_the_server(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is changed in what a client says, the connection goes on or ends in order."""
