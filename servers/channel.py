@@ -13,13 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from servers.client_connection import (
-    Awaited,
-    Broken,
-    ClientConnection,
-    Received,
-    Streamed,
-)
+from servers.client_connection import Awaited, Broken, ClientConnection, Received, Streamed
 from servers.exchange import SMALL_BYTES
 from servers.patience import Patience
 from servers.wire import Answer
@@ -185,7 +179,6 @@ class Channel:
         if not connection.usable or self._closed:
             connection.abort()
             return
-        connection.idle_since_s = time.monotonic()
         self._idle.append(connection)
 
     def _within(self, limit_s: float) -> Patience:

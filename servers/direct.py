@@ -1,4 +1,4 @@
-"""`InvokeEndpoint` of a small request that is whole: one task and one write, no ASGI application.
+"""`InvokeEndpoint` of a small request that is whole: calls and one write, no ASGI application.
 
 What it answers, and what it refuses, is as in `servers.front`, which answers all other requests.
 """

@@ -83,7 +83,6 @@ class HttpConnection(asyncio.Protocol):
         self._leaving: list[bytes] = []
         """What leaves at the end of this turn of the loop."""
         self._paused: asyncio.Future[None] | None = None
-        self._reading = True
         self._closing = False
 
     def more_headers(self) -> Headers:
@@ -97,17 +96,16 @@ class HttpConnection(asyncio.Protocol):
 
     def read_on(self, on: bool) -> None:
         """Take more from the socket, or no more for now."""
-        if on is self._reading or self.transport.is_closing():
+        transport = self.transport
+        if transport.is_closing():
             return
         waiting = self._exchanges
         # Beside one that is answered for itself no other is read.
-        if not on:
-            self.transport.pause_reading()
-        elif len(waiting) < 2 or (len(waiting) < PIPELINED and waiting[-1].begun):
-            self.transport.resume_reading()
-        else:
-            return
-        self._reading = on
+        room = len(waiting) < 2 or (len(waiting) < PIPELINED and waiting[-1].begun)
+        if on and room and not transport.is_reading():
+            transport.resume_reading()
+        elif not on and transport.is_reading():
+            transport.pause_reading()
 
     def first(self, exchange: Exchange) -> bool:
         """Whether all earlier requests have been answered."""

@@ -187,7 +187,7 @@ class ProcessInstance:
         try:
             return await self._reached().ask(call, limit, self._timeout_s)
         except (TimeoutError, Broken) as error:
-            raise await self.failure(error) from None
+            raise await self.failure(error) from error
 
     def begin(
         self, body: bytes, headers: dict[str, str], received: Received
@@ -211,7 +211,7 @@ class ProcessInstance:
         try:
             return await self._reached().open(call, self._spec.profile["stream_timeout_s"])
         except (TimeoutError, Broken) as error:
-            raise await self.failure(error) from None
+            raise await self.failure(error) from error
 
     async def ping(self) -> bool:
         """Whether ``/ping`` answers 200 in its time."""

@@ -12,7 +12,7 @@ CONCURRENT = "ConcurrentRequestsPerModel"
 COUNT = "None"
 
 GATHERED = 256
-"""So many values are put down together, which costs a fifth of doing so one by one."""
+"""So many values are put down together, which is less work than one by one."""
 
 UNITS = {
     "Invocations": COUNT,

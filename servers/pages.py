@@ -41,7 +41,7 @@ class Statistic:
         self.last = value
 
     def add_all(self, values: Sequence[float]) -> None:
-        """The same for each of several, at a fifth of the cost."""
+        """Each of several."""
         if values:
             self.total += sum(values)
             self.count += len(values)

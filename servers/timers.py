@@ -31,12 +31,10 @@ class Working:
         self._member = member
 
     def __enter__(self) -> None:
-        if self._member.clock.fast_forward:  # else nobody looks, and there is nothing to tell
-            self._member.update(work=1)
+        self._member.update(work=1)
 
     def __exit__(self, *_: object) -> None:
-        if self._member.clock.fast_forward:
-            self._member.update(work=-1)
+        self._member.update(work=-1)
 
 
 class Timers:

@@ -44,10 +44,7 @@ class BadInput(ValueError):
 
 
 class Digits(nn.Module):
-    """Two convolutions and two linear layers; images in, one score a digit out.
-
-    With twice as many channels it reads no digit more.
-    """
+    """Two convolutions and two linear layers; images in, one score a digit out."""
 
     def __init__(self) -> None:
         super().__init__()
